@@ -1,0 +1,446 @@
+import { KvidxError } from '../../src/common/errors.ts'
+import type { EngineWriter, KeyRange, StoredRecord, WriteTransaction } from '../engine/engine.ts'
+import type { DatabaseState } from './database.ts'
+import { digestOfRecord, reduceDigest } from './digest.ts'
+import { FrameBuilder } from './frame.ts'
+import type {
+  Condition,
+  ExpiryChange,
+  Operation,
+  OperationOutcome,
+  VisibleRecord,
+  WriteRequest,
+  WriteResult,
+} from './operation.ts'
+import { encodeState, META } from './state.ts'
+
+export interface CommitLimits {
+  /** Largest data of one record, bytes. */
+  readonly maxDataBytes: number
+  /** A range removal above either bound is refused as `too_large`. */
+  readonly atomicBytes: number
+  readonly atomicRecords: number
+}
+
+/** What a request came to: a result, or the error that refused it alone. */
+export type Verdict = WriteResult | KvidxError
+
+type Changed = Extract<OperationOutcome, { outcome: 'changed' }>
+
+const U64_MAX = 0xffff_ffff_ffff_ffffn
+
+/**
+ * Judges requests and commits those that hold: one engine transaction, one frame, one position for a group of requests.
+ * Synchronous; lives in the writer's thread. Every request is atomic by itself, whatever becomes of its neighbours.
+ */
+export class Committer {
+  readonly #engine: EngineWriter
+  readonly #limits: CommitLimits
+  readonly #frame = new FrameBuilder()
+  #state: DatabaseState
+
+  // the state while a transaction is being judged
+  #count = 0n
+  #dataBytes = 0n
+  #digest = 0n
+  #expiring = 0n
+  /** How to take back what the current request did; undefined when it cannot fail half-way. */
+  #undo: Array<(transaction: WriteTransaction) => void> | undefined
+
+  constructor(engine: EngineWriter, state: DatabaseState, limits: CommitLimits) {
+    this.#engine = engine
+    this.#state = state
+    this.#limits = limits
+  }
+
+  /** After the last commit. */
+  get state(): DatabaseState {
+    return this.#state
+  }
+
+  /**
+   * Commits a group at wall-clock time `now` (Unix ms). One verdict for each request, in order. When the engine refuses the
+   * group, each request is tried alone, so that one that cannot be stored does not take the others with it.
+   */
+  commit(requests: readonly WriteRequest[], now: bigint): Verdict[] {
+    try {
+      return this.#transact(requests, now)
+    } catch (error) {
+      const failure =
+        error instanceof KvidxError
+          ? error
+          : new KvidxError('engine_io', `the commit failed: ${String(error)}`, {}, error)
+      if (requests.length <= 1) return requests.map(() => failure)
+      return requests.map(request => {
+        try {
+          return this.#transact([request], now)[0] as Verdict
+        } catch (single) {
+          return single instanceof KvidxError
+            ? single
+            : new KvidxError('engine_io', `the commit failed: ${String(single)}`, {}, single)
+        }
+      })
+    }
+  }
+
+  /**
+   * Removes at most `limit` records whose expiry is at or before `until`, as ordinary logged removes, in one commit.
+   * Returns how many; fewer than `limit` means that nothing more is due.
+   */
+  expire(until: bigint, limit: number, now: bigint): number {
+    let removed = 0
+    this.#run(now, transaction => {
+      removed = 0
+      const due: bigint[] = []
+      transaction.scanExpiries(until, limit, entry => {
+        due.push(entry.key)
+      })
+      for (const key of due) {
+        const old = transaction.get(key)
+        if (!old) continue
+        this.#forget(old)
+        transaction.remove(old)
+        this.#frame.remove(key)
+        removed++
+      }
+    })
+    return removed
+  }
+
+  /** Trims the log so that every frame up to `through` is gone; the log's base moves there. */
+  trim(through: Position): void {
+    this.#state = this.#engine.transact(transaction => {
+      const freed = transaction.trimLog(through.seq)
+      const state = { ...this.#state, logBase: through, logBytes: this.#state.logBytes - BigInt(freed) }
+      transaction.putMeta(META.state, encodeState(state))
+      return state
+    })
+  }
+
+  /** Takes over a state that was written by other means (recovery, new epoch). */
+  adopt(state: DatabaseState): void {
+    this.#state = state
+  }
+
+  #transact(requests: readonly WriteRequest[], now: bigint): Verdict[] {
+    const verdicts: Array<{ applied: boolean; outcomes: OperationOutcome[] } | KvidxError> = []
+    this.#run(now, transaction => {
+      verdicts.length = 0
+      for (const request of requests) verdicts.push(this.#judge(transaction, request, now))
+    })
+    const position = this.#state.position
+    return verdicts.map(verdict => (verdict instanceof KvidxError ? verdict : { position, ...verdict }))
+  }
+
+  /** One engine transaction: `body` makes changes, then frame and state are written if there were any. */
+  #run(now: bigint, body: (transaction: WriteTransaction) => void): void {
+    const before = this.#state
+    const time = now > before.time ? now : before.time
+    let after = before
+    this.#engine.transact(transaction => {
+      this.#frame.reset()
+      this.#count = before.count
+      this.#dataBytes = before.dataBytes
+      this.#digest = before.digest
+      this.#expiring = before.expiring
+      body(transaction)
+      const changes = BigInt(this.#frame.changeCount)
+      if (changes === 0n) return
+      const digest = reduceDigest(this.#digest)
+      const first = { epoch: before.position.epoch, seq: before.position.seq + 1n }
+      const lastSeq = before.position.seq + changes
+      const frame = this.#frame.finish(first, time, { count: this.#count, dataBytes: this.#dataBytes, digest })
+      after = {
+        ...before,
+        position: { epoch: before.position.epoch, seq: lastSeq },
+        time,
+        count: this.#count,
+        dataBytes: this.#dataBytes,
+        digest,
+        expiring: this.#expiring,
+        logBytes: before.logBytes + BigInt(frame.length),
+      }
+      transaction.appendLog({ firstSeq: first.seq, lastSeq, frame })
+      transaction.putMeta(META.state, encodeState(after))
+    })
+    // only now: had the engine thrown, nothing would have changed
+    this.#state = after
+  }
+
+  #judge(
+    transaction: WriteTransaction,
+    request: WriteRequest,
+    now: bigint,
+  ): { applied: boolean; outcomes: OperationOutcome[] } | KvidxError {
+    const { operations } = request
+    for (const operation of operations) {
+      if (operation.op === 'put' && operation.data.length > this.#limits.maxDataBytes)
+        return this.#tooLong(operation.key, operation.data.length)
+    }
+    // unconditional puts and removes cannot fail, so the usual batch pays nothing for the way back
+    this.#undo = operations.length > 1 && operations.some(canFail) ? [] : undefined
+    const mark = this.#frame.mark()
+    const before = { count: this.#count, dataBytes: this.#dataBytes, digest: this.#digest, expiring: this.#expiring }
+    const outcomes: OperationOutcome[] = []
+    let refusal: KvidxError | undefined
+    let applied = true
+    for (const operation of operations) {
+      let outcome: OperationOutcome | undefined
+      try {
+        outcome = this.#apply(transaction, operation, now)
+      } catch (error) {
+        // what the engine throws ends the transaction; our own refusals concern this request alone
+        if (!(error instanceof KvidxError) || error.code !== 'too_large') throw error
+        refusal = error
+      }
+      if (outcome) outcomes.push(outcome)
+      if (refusal || outcome?.outcome === 'condition_failed' || outcome?.outcome === 'not_found') {
+        applied = false
+        break
+      }
+    }
+    if (!applied) {
+      for (const step of (this.#undo ?? []).reverse()) step(transaction)
+      this.#frame.rewind(mark)
+      this.#count = before.count
+      this.#dataBytes = before.dataBytes
+      this.#digest = before.digest
+      this.#expiring = before.expiring
+    }
+    this.#undo = undefined
+    return refusal ?? { applied, outcomes }
+  }
+
+  #apply(transaction: WriteTransaction, operation: Operation, now: bigint): OperationOutcome {
+    if (operation.op === 'removeRange') return this.#removeRange(transaction, operation.range, now)
+    if (operation.op === 'put' && !operation.condition && !operation.returnPrevious) {
+      // most puts are new keys: try that before reading what might be there
+      const record: StoredRecord = {
+        key: operation.key,
+        term: operation.term,
+        cmd: operation.cmd,
+        data: operation.data,
+        expiresAt: expiryTime(operation.expiry, now),
+      }
+      if (transaction.insert(record)) return this.#added(record)
+      const old = transaction.get(operation.key)
+      if (!old) throw new KvidxError('engine_corrupt', `key ${operation.key} is neither there nor absent`)
+      return this.#replace(transaction, old, record, isVisible(old, now))
+    }
+    const old = transaction.get(operation.key)
+    const visible = old && isVisible(old, now) ? old : undefined
+    const digest =
+      visible && (operation.condition?.digest !== undefined || operation.op === 'expiry')
+        ? digestOfRecord(visible)
+        : undefined
+    if (operation.condition && !holds(operation.condition, visible, digest))
+      return { outcome: 'condition_failed', ...(visible && { digest: digest ?? digestOfRecord(visible) }) }
+    const previous = operation.returnPrevious && visible ? { previous: copyVisible(visible) } : undefined
+    switch (operation.op) {
+      case 'put': {
+        const record = {
+          key: operation.key,
+          term: operation.term,
+          cmd: operation.cmd,
+          data: operation.data,
+          expiresAt: expiryTime(operation.expiry, now),
+        }
+        return this.#store(transaction, old, record, visible !== undefined, previous)
+      }
+      case 'append':
+      case 'prepend': {
+        const parts = visible
+          ? operation.op === 'append'
+            ? [visible.data, operation.data]
+            : [operation.data, visible.data]
+          : [operation.data]
+        this.#checkLength(
+          operation.key,
+          parts.reduce((sum, part) => sum + part.length, 0),
+        )
+        const base = visible ?? { term: operation.term, cmd: operation.cmd, expiresAt: 0n }
+        const record = {
+          key: operation.key,
+          term: base.term,
+          cmd: base.cmd,
+          data: Buffer.concat(parts),
+          expiresAt: base.expiresAt,
+        }
+        return {
+          ...this.#store(transaction, old, record, visible !== undefined),
+          ...previous,
+          length: record.data.length,
+        }
+      }
+      case 'splice': {
+        if (!visible) return { outcome: 'not_found' }
+        const length = Math.max(visible.data.length, operation.offset + operation.data.length)
+        this.#checkLength(operation.key, length)
+        const data = Buffer.alloc(length)
+        data.set(visible.data)
+        data.set(operation.data, operation.offset)
+        return this.#store(transaction, old, { ...visible, data }, true, { ...previous, length })
+      }
+      case 'remove': {
+        if (!old) return { outcome: 'unchanged' }
+        this.#forget(old)
+        if (this.#undo) {
+          const kept = copyRecord(old)
+          this.#undo.push(t => void t.insert(kept))
+        }
+        transaction.remove(old)
+        this.#frame.remove(operation.key)
+        // an expired record is absent to the client, but its removal is a change of what is stored
+        return visible ? { outcome: 'changed', removed: 1, ...previous } : { outcome: 'unchanged' }
+      }
+      case 'expiry': {
+        if (!visible) return { outcome: 'not_found' }
+        const expiresAt = expiryTime(operation.expiry, now)
+        if (expiresAt === visible.expiresAt) return { outcome: 'unchanged', ...(digest !== undefined && { digest }) }
+        const kept = copyRecord(visible)
+        const record = { ...kept, expiresAt }
+        if (this.#undo) this.#undo.push(t => t.replace(record, kept))
+        this.#forget(kept)
+        transaction.replace(kept, record)
+        this.#frame.expiry(operation.key, expiresAt)
+        return { outcome: 'changed', digest: this.#remember(record, digestOfRecord(record)) }
+      }
+    }
+  }
+
+  #store(
+    transaction: WriteTransaction,
+    old: StoredRecord | undefined,
+    record: StoredRecord,
+    wasVisible: boolean,
+  ): OperationOutcome {
+    if (old) return this.#replace(transaction, old, record, wasVisible)
+    if (!transaction.insert(record))
+      throw new KvidxError('engine_corrupt', `key ${record.key} is neither there nor absent`)
+    return this.#added(record)
+  }
+
+  #added(record: StoredRecord): Changed {
+    if (this.#undo) this.#undo.push(t => t.remove(record))
+    return { outcome: 'changed', created: true, digest: this.#remember(record, this.#frame.put(record)) }
+  }
+
+  #replace(
+    transaction: WriteTransaction,
+    old: StoredRecord,
+    record: StoredRecord,
+    wasVisible: boolean,
+  ): OperationOutcome {
+    this.#forget(old)
+    if (this.#undo) {
+      const kept = copyRecord(old)
+      this.#undo.push(t => t.replace(record, kept))
+    }
+    transaction.replace(old, record)
+    const digest = this.#remember(record, this.#frame.put(record))
+    return wasVisible ? { outcome: 'changed', digest } : { outcome: 'changed', created: true, digest }
+  }
+
+  #removeRange(transaction: WriteTransaction, range: KeyRange, now: bigint): OperationOutcome {
+    let stored = 0
+    let visible = 0
+    let bytes = 0
+    const kept: StoredRecord[] = []
+    const mark = { count: this.#count, dataBytes: this.#dataBytes, digest: this.#digest, expiring: this.#expiring }
+    transaction.scan(range, false, record => {
+      stored++
+      bytes += record.data.length
+      if (stored > this.#limits.atomicRecords || bytes > this.#limits.atomicBytes) return false
+      if (isVisible(record, now)) visible++
+      this.#forget(record)
+      if (this.#undo) kept.push(copyRecord(record))
+      return true
+    })
+    if (stored > this.#limits.atomicRecords || bytes > this.#limits.atomicBytes) {
+      this.#count = mark.count
+      this.#dataBytes = mark.dataBytes
+      this.#digest = mark.digest
+      this.#expiring = mark.expiring
+      throw new KvidxError(
+        'too_large',
+        `the range holds more than one commit may remove (allowed: ${this.#limits.atomicRecords} records, ${this.#limits.atomicBytes} bytes); atomic=false removes it in slices`,
+        { maxRecords: this.#limits.atomicRecords, maxBytes: this.#limits.atomicBytes },
+      )
+    }
+    if (stored === 0) return { outcome: 'unchanged' }
+    if (this.#undo) this.#undo.push(t => kept.forEach(record => void t.insert(record)))
+    transaction.removeRange(range)
+    this.#frame.removeRange(range, BigInt(stored))
+    return { outcome: 'changed', removed: visible }
+  }
+
+  /** Takes a stored record out of the counters. */
+  #forget(old: StoredRecord): void {
+    this.#count--
+    this.#dataBytes -= BigInt(old.data.length)
+    this.#digest -= digestOfRecord(old)
+    if (old.expiresAt !== 0n) this.#expiring--
+  }
+
+  /** Takes a record into the counters. */
+  #remember(record: StoredRecord, digest: bigint): bigint {
+    this.#count++
+    this.#dataBytes += BigInt(record.data.length)
+    this.#digest += digest
+    if (record.expiresAt !== 0n) this.#expiring++
+    return digest
+  }
+
+  #checkLength(key: bigint, length: number): void {
+    if (length > this.#limits.maxDataBytes) throw this.#tooLong(key, length)
+  }
+
+  #tooLong(key: bigint, length: number): KvidxError {
+    const maxBytes = this.#limits.maxDataBytes
+    return new KvidxError('too_large', `key ${key}: the data has ${length} bytes (allowed: ${maxBytes})`, {
+      field: 'data',
+      maxBytes,
+    })
+  }
+}
+
+/** An expired record is gone for every reader from the very millisecond of its expiry. */
+export function isVisible(record: { readonly expiresAt: bigint }, now: bigint): boolean {
+  return record.expiresAt === 0n || record.expiresAt > now
+}
+
+function canFail(operation: Operation): boolean {
+  if (operation.op === 'put' || operation.op === 'remove')
+    return operation.condition !== undefined || operation.op === 'put'
+  return true
+}
+
+function holds(condition: Condition, visible: StoredRecord | undefined, digest: bigint | undefined): boolean {
+  if (condition.absent && visible) return false
+  if (condition.present && !visible) return false
+  if (condition.digest !== undefined && (!visible || digest !== condition.digest)) return false
+  return condition.term === undefined || visible?.term === condition.term
+}
+
+/** Absolute expiry; a time beyond the range of u64 never comes and is the last representable one. */
+function expiryTime(expiry: ExpiryChange | undefined, now: bigint): bigint {
+  if (!expiry) return 0n
+  if ('at' in expiry) return expiry.at
+  const at = now + expiry.after
+  return at > U64_MAX ? U64_MAX : at
+}
+
+function copyRecord(record: StoredRecord): StoredRecord {
+  return {
+    key: record.key,
+    term: record.term,
+    cmd: record.cmd,
+    data: Buffer.from(record.data),
+    expiresAt: record.expiresAt,
+  }
+}
+
+function copyVisible(record: StoredRecord): VisibleRecord {
+  const { expiresAt, ...rest } = copyRecord(record)
+  return expiresAt === 0n ? rest : { ...rest, expiresAt }
+}
