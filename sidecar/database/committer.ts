@@ -8,6 +8,7 @@ import type {
   ExpiryChange,
   Operation,
   OperationOutcome,
+  Position,
   VisibleRecord,
   WriteRequest,
   WriteResult,
@@ -266,11 +267,7 @@ export class Committer {
           data: Buffer.concat(parts),
           expiresAt: base.expiresAt,
         }
-        return {
-          ...this.#store(transaction, old, record, visible !== undefined),
-          ...previous,
-          length: record.data.length,
-        }
+        return this.#store(transaction, old, record, visible !== undefined, { ...previous, length: record.data.length })
       }
       case 'splice': {
         if (!visible) return { outcome: 'not_found' }
@@ -313,11 +310,12 @@ export class Committer {
     old: StoredRecord | undefined,
     record: StoredRecord,
     wasVisible: boolean,
-  ): OperationOutcome {
-    if (old) return this.#replace(transaction, old, record, wasVisible)
+    extra: Partial<Changed> = {},
+  ): Changed {
+    if (old) return { ...this.#replace(transaction, old, record, wasVisible), ...extra }
     if (!transaction.insert(record))
       throw new KvidxError('engine_corrupt', `key ${record.key} is neither there nor absent`)
-    return this.#added(record)
+    return { ...this.#added(record), ...extra }
   }
 
   #added(record: StoredRecord): Changed {
@@ -325,12 +323,7 @@ export class Committer {
     return { outcome: 'changed', created: true, digest: this.#remember(record, this.#frame.put(record)) }
   }
 
-  #replace(
-    transaction: WriteTransaction,
-    old: StoredRecord,
-    record: StoredRecord,
-    wasVisible: boolean,
-  ): OperationOutcome {
+  #replace(transaction: WriteTransaction, old: StoredRecord, record: StoredRecord, wasVisible: boolean): Changed {
     this.#forget(old)
     if (this.#undo) {
       const kept = copyRecord(old)
