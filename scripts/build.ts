@@ -10,7 +10,10 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 const entryPoints: Record<string, string> = { kvidx: 'src/cli/main.ts' }
 for (const path of globSync('{src,sidecar}/**/*.worker.ts', { cwd: root }).sort()) {
   const name = basename(path, '.ts')
-  if (entryPoints[name]) throw new Error(`two workers are called ${name}: ${entryPoints[name]} and ${path}; src/common/worker-url.ts needs unique names`)
+  if (entryPoints[name])
+    throw new Error(
+      `two workers are called ${name}: ${entryPoints[name]} and ${path}; src/common/worker-url.ts needs unique names`,
+    )
   entryPoints[name] = path
 }
 
@@ -38,5 +41,8 @@ const { metafile, warnings } = await build({
   logLevel: 'warning',
 })
 if (warnings.length > 0) process.exitCode = 1
-const bytes = Object.entries(metafile.outputs).reduce((sum, [path, { bytes }]) => sum + (path.endsWith('.js') ? bytes : 0), 0)
+const bytes = Object.entries(metafile.outputs).reduce(
+  (sum, [path, { bytes }]) => sum + (path.endsWith('.js') ? bytes : 0),
+  0,
+)
 console.log(`dist: ${Object.keys(entryPoints).join(', ')}; ${(bytes / 2 ** 20).toFixed(1)} MiB of JavaScript`)

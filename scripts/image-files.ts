@@ -44,7 +44,10 @@ for (const name of NATIVE_PACKAGES) {
 mkdirSync(target, { recursive: true })
 for (const path of ['bin', 'dist', 'package.json', 'LICENSE']) cpSync(path, join(target, path), { recursive: true })
 for (const path of wanted) {
-  cpSync(path, join(target, path), { recursive: true, filter: source => !source.slice(path.length).includes('/node_modules') })
+  cpSync(path, join(target, path), {
+    recursive: true,
+    filter: source => !source.slice(path.length).includes('/node_modules'),
+  })
 }
 
 // sources, headers, type declarations and binaries for other machines
@@ -59,7 +62,9 @@ const superfluous = [
   'node_modules/@koromix/*/musl_*',
   'node_modules/@lmdb/*/node.abi*.node',
 ]
-for (const pattern of superfluous) for (const path of globSync(pattern, { cwd: target })) rmSync(join(target, path), { recursive: true, force: true })
+for (const pattern of superfluous)
+  for (const path of globSync(pattern, { cwd: target })) rmSync(join(target, path), { recursive: true, force: true })
 const keep = new Set(globSync(`node_modules/better-sqlite3/prebuilds/${own}.node`, { cwd: target }))
-for (const path of globSync('node_modules/better-sqlite3/prebuilds/*.node', { cwd: target })) if (!keep.has(path)) rmSync(join(target, path))
+for (const path of globSync('node_modules/better-sqlite3/prebuilds/*.node', { cwd: target }))
+  if (!keep.has(path)) rmSync(join(target, path))
 console.log(`${target}: ${[...wanted].map(path => path.replace('node_modules/', '')).join(', ')}`)

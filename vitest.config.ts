@@ -1,0 +1,29 @@
+import { defineConfig } from 'vitest/config'
+
+export default defineConfig({
+  test: {
+    // a hung test must not hold up the others for long
+    testTimeout: 20_000,
+    hookTimeout: 60_000,
+    projects: [
+      { extends: true, test: { name: 'unit', include: ['test/unit/**/*.test.ts'] } },
+      {
+        extends: true,
+        test: {
+          name: 'integration',
+          include: ['test/integration/**/*.test.ts'],
+          exclude: ['test/integration/{kube,controllers}/**'],
+        },
+      },
+      {
+        // against a real API server, one for all files: test/support/control-plane.ts
+        extends: true,
+        test: {
+          name: 'kubernetes',
+          include: ['test/integration/{kube,controllers}/**/*.test.ts'],
+          globalSetup: ['test/support/control-plane.ts'],
+        },
+      },
+    ],
+  },
+})

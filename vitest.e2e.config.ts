@@ -1,0 +1,13 @@
+import { defineConfig } from 'vitest/config'
+
+// Run by `npm run test:e2e`, which brings up the cluster and says in variables where it is: scripts/e2e.ts.
+export default defineConfig({
+  test: {
+    name: 'e2e',
+    include: ['test/e2e/**/*.test.ts'],
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
+    // one cluster on few cores: files one after the other measure what they mean to
+    fileParallelism: false,
+  },
+})
