@@ -52,19 +52,20 @@ for (const path of wanted) {
 
 // sources, headers, type declarations and binaries for other machines
 const { arch } = process
-const own = `{${['linux', 'linuxmusl'].map(os => `${os}-${arch}`).join(',')}}`
 const superfluous = [
-  'node_modules/better-sqlite3/{deps,src,binding.gyp}',
-  'node_modules/{koffi,lmdb}/{src,vendor,doc,dependencies,dict,bin,cnoke.cjs,binding.gyp,rollup.config.js}',
-  'node_modules/**/*.{d.ts,d.cts,d.mts,map,cc,h,c,cpp}',
-  'node_modules/**/{README,CHANGELOG,SECURITY}.md',
+  'node_modules/better-sqlite3/{deps,src}',
+  'node_modules/koffi/{vendor,doc,lib,cnoke.cjs}',
+  'node_modules/lmdb/{src,dependencies,bin}',
+  'node_modules/*/{binding.gyp,rollup.config.js,tests}',
+  'node_modules/**/*.{d.ts,d.cts,d.mts,map,cc,hh,h,c,cpp,S,asm}',
+  'node_modules/**/{README,CHANGELOG,SECURITY,benchmark}.md',
   'node_modules/@lmdb/*/*.musl.node',
-  'node_modules/@koromix/*/musl_*',
   'node_modules/@lmdb/*/node.abi*.node',
+  'node_modules/@koromix/*/musl_*',
 ]
 for (const pattern of superfluous)
   for (const path of globSync(pattern, { cwd: target })) rmSync(join(target, path), { recursive: true, force: true })
-const keep = new Set(globSync(`node_modules/better-sqlite3/prebuilds/${own}.node`, { cwd: target }))
+const keep = new Set(globSync(`node_modules/better-sqlite3/prebuilds/linux-${arch}.node`, { cwd: target }))
 for (const path of globSync('node_modules/better-sqlite3/prebuilds/*.node', { cwd: target }))
   if (!keep.has(path)) rmSync(join(target, path))
 console.log(`${target}: ${[...wanted].map(path => path.replace('node_modules/', '')).join(', ')}`)
