@@ -1,0 +1,146 @@
+import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
+import { KvidxError } from '../../src/common/errors.ts'
+import type { EngineSnapshot } from '../engine/engine.ts'
+import { openReader } from '../engine/open.ts'
+import type { DatabaseState } from './database.ts'
+import type { FromReader, ReaderCalls, ReaderData, SnapshotCalls, ToReader } from './reader-protocol.ts'
+import { countVisible, expirySlices, recordSlices, type Slice, totalsOf, visibleBounds } from './record-stream.ts'
+import { decodeState, EMPTY_STATE, META } from './state.ts'
+import { toPlain } from './writer-protocol.ts'
+
+/** A reader's thread: scans, exports, counts and checks, beside the thread that answers requests. */
+
+const port = parentPort as MessagePort
+const reader = await openReader((workerData as ReaderData).share)
+const snapshots = new Map<number, { snapshot: EngineSnapshot; state: DatabaseState; bytes: Uint8Array }>()
+const streams = new Map<number, () => Slice>()
+const cancelled = new Set<number>()
+
+port.on('message', (message: ToReader) => {
+  switch (message.type) {
+    case 'snapshot':
+      return attempt(message.id, () => {
+        const snapshot = reader.snapshot()
+        const stored = snapshot.getMeta(META.state)
+        const bytes = stored ? new Uint8Array(stored) : new Uint8Array(0)
+        snapshots.set(message.id, { snapshot, bytes, state: stored ? decodeState(stored) : EMPTY_STATE })
+        post({ type: 'state', id: message.id, state: bytes })
+      })
+    case 'release': {
+      snapshots.get(message.snapshot)?.snapshot.release()
+      snapshots.delete(message.snapshot)
+      return
+    }
+    case 'stream':
+      return attempt(message.id, () => {
+        const { snapshot, state } = snapshotOf(message.snapshot)
+        streams.set(
+          message.id,
+          message.spec.kind === 'records' ? recordSlices(snapshot, state, message.spec) : expirySlices(snapshot, state),
+        )
+      })
+    case 'pull':
+      return attempt(message.id, () => {
+        const slice = streams.get(message.id)?.()
+        if (!slice) return
+        if (slice.end) streams.delete(message.id)
+        post({ type: 'chunk', id: message.id, chunk: slice.chunk, end: slice.end }, [slice.chunk.buffer])
+      })
+    case 'cancel':
+      if (!streams.delete(message.id)) cancelled.add(message.id)
+      return
+    case 'call':
+      return attempt(message.id, () => {
+        if (message.name === 'totals') sumUp(message.id, snapshotOf(message.snapshot))
+        else post({ type: 'result', id: message.id, value: run(message) })
+        if (message.name === 'close') port.close()
+      })
+  }
+})
+
+post({ type: 'ready' })
+
+const calls: { [N in keyof ReaderCalls]: (args: ReaderCalls[N][0], id: number) => ReaderCalls[N][1] } = {
+  figures: () => reader.figures(),
+  integrity: (_, id) => reader.checkIntegrity(progressOf(id)),
+  log: readLog,
+  close: () => {
+    for (const { snapshot } of snapshots.values()) snapshot.release()
+    reader.close()
+    return {}
+  },
+}
+
+function run(message: ToReader & { type: 'call' }): unknown {
+  if (message.name === 'count') {
+    const { range, now } = message.args as SnapshotCalls['count'][0]
+    const { snapshot, state } = snapshotOf(message.snapshot)
+    return { count: countVisible(snapshot, state, range, now) }
+  }
+  if (message.name === 'bounds')
+    return visibleBounds(snapshotOf(message.snapshot).snapshot, (message.args as SnapshotCalls['bounds'][0]).now)
+  if (message.name === 'totals') return undefined
+  return calls[message.name](message.args as never, message.id)
+}
+
+/** A slice a turn, so that the other jobs of this thread go on. */
+function sumUp(id: number, { snapshot, state }: { snapshot: EngineSnapshot; state: DatabaseState }): void {
+  const totals = totalsOf(snapshot)
+  const turn = () =>
+    attempt(id, () => {
+      if (cancelled.delete(id)) throw new KvidxError('cancelled', 'the scan was cancelled')
+      const value = totals.step()
+      if (value) return post({ type: 'result', id, value })
+      post({ type: 'progress', id, done: totals.seen, total: Number(state.count) })
+      setImmediate(turn)
+    })
+  turn()
+}
+
+function readLog({ afterSeq, untilSeq, maxBytes }: ReaderCalls['log'][0]): ReaderCalls['log'][1] {
+  const snapshot = reader.snapshot()
+  try {
+    const stored = snapshot.getMeta(META.state)
+    const base = stored ? decodeState(stored).logBase.seq : 0n
+    if (afterSeq < base) return { frames: new Uint8Array(0), lastSeq: afterSeq, base }
+    const parts: Buffer[] = []
+    let bytes = 0
+    let lastSeq = afterSeq
+    snapshot.scanLog(afterSeq + 1n, entry => {
+      if (entry.lastSeq > untilSeq || (bytes > 0 && bytes + entry.frame.length > maxBytes)) return false
+      parts.push(Buffer.from(entry.frame))
+      bytes += entry.frame.length
+      lastSeq = entry.lastSeq
+      return true
+    })
+    return { frames: new Uint8Array(Buffer.concat(parts)), lastSeq, base }
+  } finally {
+    snapshot.release()
+  }
+}
+
+function snapshotOf(id: number | undefined): { snapshot: EngineSnapshot; state: DatabaseState } {
+  const found = id === undefined ? undefined : snapshots.get(id)
+  if (!found) throw new KvidxError('internal', `snapshot ${id} is not open`)
+  return found
+}
+
+function progressOf(id: number): (done: number, total: number) => boolean {
+  return (done, total) => {
+    post({ type: 'progress', id, done, total })
+    return cancelled.has(id)
+  }
+}
+
+function attempt(id: number, action: () => void): void {
+  try {
+    action()
+  } catch (error) {
+    streams.delete(id)
+    post({ type: 'failed', id, error: toPlain(error) })
+  }
+}
+
+function post(message: FromReader, transfer: ArrayBuffer[] = []): void {
+  port.postMessage(message, transfer)
+}

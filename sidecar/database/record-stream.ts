@@ -1,0 +1,184 @@
+import { type EngineSnapshot, EVERY_KEY, type KeyRange } from '../engine/engine.ts'
+import { createEncoder, ENCODER_CHUNK } from '../format/encode.ts'
+import { isVisible } from './committer.ts'
+import type { DatabaseState } from './database.ts'
+import { digestOfRecord, reduceDigest } from './digest.ts'
+import { changeFileHeader, FrameBuilder } from './frame.ts'
+import { formatPosition } from './position.ts'
+import type { ScanTotals, StreamSpec } from './reader-protocol.ts'
+
+/** Streams over one snapshot, cut into slices, so that a thread serves several of them and none holds memory for all its records. */
+
+/** One piece of a stream; `end` with the last. */
+export interface Slice {
+  readonly chunk: Uint8Array<ArrayBuffer>
+  readonly end: boolean
+}
+
+const LAST_KEY = EVERY_KEY.end
+/** Keys looked at before a slice ends without bytes (all expired, say), so that others get their turn. */
+const SLICE_RECORDS = 50_000
+const EXPIRIES_PER_FRAME = 10_000
+
+export function recordSlices(
+  snapshot: EngineSnapshot,
+  state: DatabaseState,
+  spec: StreamSpec & { kind: 'records' },
+): () => Slice {
+  const { options, now } = spec
+  const limit = options.limit ?? Number.POSITIVE_INFINITY
+  const countHeader =
+    options.format === 'binary'
+      ? {
+          count: Math.min(
+            limit,
+            options.stored
+              ? countStored(snapshot, state, options.range)
+              : countVisible(snapshot, state, options.range, now),
+          ),
+        }
+      : {}
+  const encoder = createEncoder(options.format, { values: options.values, ...countHeader })
+  let { start, end } = options.range
+  let written = 0
+  let began = false
+  let exhausted = start > end || limit === 0
+  return () => {
+    const header = began ? undefined : encoder.header()
+    began = true
+    let seen = 0
+    while (!exhausted && encoder.length < ENCODER_CHUNK && seen < SLICE_RECORDS) {
+      let last: bigint | undefined
+      let stopped = false
+      snapshot.scan({ start, end }, options.descending, record => {
+        last = record.key
+        seen++
+        if (options.stored || isVisible(record, now)) {
+          encoder.append(record)
+          written++
+        }
+        stopped = written >= limit || encoder.length >= ENCODER_CHUNK || seen >= SLICE_RECORDS
+        return !stopped
+      })
+      exhausted = !stopped || written >= limit || last === undefined || last === (options.descending ? start : end)
+      if (last !== undefined && !exhausted) {
+        if (options.descending) end = last - 1n
+        else start = last + 1n
+      }
+    }
+    const parts = [...(header ? [header] : []), exhausted ? encoder.footer() : encoder.take()]
+    if (exhausted && options.format === 'ndjson')
+      parts.push(
+        new Uint8Array(
+          Buffer.from(
+            `${JSON.stringify({ end: true, count: String(written), position: formatPosition(state.position) })}\n`,
+          ),
+        ),
+      )
+    return { chunk: join(parts), end: exhausted }
+  }
+}
+
+/** The bytes of `expiries.bin`: docs/formats.md, section 3. Expiries are gathered by time and written by key. */
+export function expirySlices(snapshot: EngineSnapshot, state: DatabaseState): () => Slice {
+  const frame = new FrameBuilder()
+  let next = 0n
+  let began = false
+  let done = state.expiring === 0n
+  const after = { count: state.count, dataBytes: state.dataBytes, digest: state.digest }
+  return () => {
+    const header = began ? new Uint8Array(0) : new Uint8Array(changeFileHeader('expiries'))
+    began = true
+    if (done) return { chunk: header, end: true }
+    frame.reset()
+    // the index is ordered by time; only a walk over the keys gives key order with bounded memory
+    let seen = 0
+    let last: bigint | undefined
+    let stopped = false
+    snapshot.scan({ start: next, end: LAST_KEY }, false, record => {
+      last = record.key
+      if (record.expiresAt !== 0n) frame.expiry(record.key, record.expiresAt)
+      stopped = frame.changeCount >= EXPIRIES_PER_FRAME || ++seen >= SLICE_RECORDS
+      return !stopped
+    })
+    done = !stopped || last === undefined || last === LAST_KEY
+    if (last !== undefined && !done) next = last + 1n
+    const body =
+      frame.changeCount === 0 ? new Uint8Array(0) : new Uint8Array(frame.finish(state.position, state.time, after))
+    return { chunk: join([header, body]), end: done }
+  }
+}
+
+/** Counts, sums and digests everything, in slices. `step` returns the totals when it is through. */
+export function totalsOf(snapshot: EngineSnapshot): { step(): ScanTotals | undefined; readonly seen: number } {
+  let next = 0n
+  let count = 0
+  let dataBytes = 0
+  let digest = 0n
+  let expiring = 0
+  return {
+    get seen() {
+      return count
+    },
+    step() {
+      let seen = 0
+      let last: bigint | undefined
+      let stopped = false
+      snapshot.scan({ start: next, end: LAST_KEY }, false, record => {
+        last = record.key
+        count++
+        dataBytes += record.data.length
+        if (record.expiresAt !== 0n) expiring++
+        digest += digestOfRecord(record)
+        stopped = ++seen >= 10_000
+        return !stopped
+      })
+      digest = reduceDigest(digest)
+      if (!stopped || last === undefined || last === LAST_KEY)
+        return { count: BigInt(count), dataBytes: BigInt(dataBytes), digest, expiring: BigInt(expiring) }
+      next = last + 1n
+      return undefined
+    },
+  }
+}
+
+function countStored(snapshot: EngineSnapshot, state: DatabaseState, range: KeyRange): number {
+  return range.start === 0n && range.end === LAST_KEY ? Number(state.count) : snapshot.count(range)
+}
+
+/** Exact: what is stored in the range, less what of it has expired by `now`. */
+export function countVisible(snapshot: EngineSnapshot, state: DatabaseState, range: KeyRange, now: bigint): number {
+  let expired = 0
+  if (state.expiring > 0n)
+    snapshot.scanExpiries(now, Number.MAX_SAFE_INTEGER, ({ key }) => {
+      if (key >= range.start && key <= range.end) expired++
+    })
+  return countStored(snapshot, state, range) - expired
+}
+
+/** Smallest and largest visible key. */
+export function visibleBounds(snapshot: EngineSnapshot, now: bigint): { minKey?: bigint; maxKey?: bigint } {
+  const first = (descending: boolean) => {
+    let found: bigint | undefined
+    snapshot.scan(EVERY_KEY, descending, record => {
+      if (isVisible(record, now)) found = record.key
+      return found === undefined
+    })
+    return found
+  }
+  const minKey = first(false)
+  const maxKey = minKey === undefined ? undefined : first(true)
+  return { ...(minKey !== undefined && { minKey }), ...(maxKey !== undefined && { maxKey }) }
+}
+
+function join(parts: ReadonlyArray<Uint8Array<ArrayBuffer>>): Uint8Array<ArrayBuffer> {
+  const filled = parts.filter(part => part.length > 0)
+  if (filled.length === 1) return filled[0] as Uint8Array<ArrayBuffer>
+  const joined = new Uint8Array(filled.reduce((sum, part) => sum + part.length, 0))
+  let at = 0
+  for (const part of filled) {
+    joined.set(part, at)
+    at += part.length
+  }
+  return joined
+}

@@ -1,0 +1,131 @@
+import { asKvidxError, type ErrorCode, KvidxError } from '../../src/common/errors.ts'
+import type { EngineOptions, EngineShare } from '../engine/engine.ts'
+import type { CommitLimits, Verdict } from './committer.ts'
+import type { EpochRecord } from './database.ts'
+import type { Position, WriteRequest } from './operation.ts'
+import { operationSize, readOperations, writeOperation } from './operation-codec.ts'
+
+/** What goes between the servers' thread and the writer's thread. */
+
+export interface WriterData {
+  readonly options: EngineOptions
+  readonly limits: CommitLimits
+  /** Bytes of log frames kept: with consumers, and without. */
+  readonly log: { readonly maxBytes: number; readonly idleBytes: number }
+}
+
+export interface WriterOpened {
+  readonly type: 'opened'
+  readonly share: EngineShare
+  readonly version: string
+  /** Absent: the engine holds no state of ours, so the database is new or another's. */
+  readonly state?: Uint8Array
+  readonly epochs: readonly EpochRecord[]
+}
+
+/** Consumers of the change log by name. */
+export type Consumers = Readonly<Record<string, { readonly position: string; readonly seen: number }>>
+
+/** Everything that is not a write: name, arguments, result. */
+export interface WriterCalls {
+  expire: [{ until: bigint; limit: number }, { removed: number }]
+  checkpoint: [{ mode: 'passive' | 'truncate' }, { walBytes: number }]
+  reclaim: [{ budgetMs: number }, { done: boolean }]
+  compact: [Record<string, never>, Record<string, never>]
+  compactInto: [{ directory: string }, Record<string, never>]
+  flush: [Record<string, never>, Record<string, never>]
+  figures: [Record<string, never>, import('../engine/engine.ts').EngineFigures]
+  freeze: [{ token: string; ms: number }, { expiresAt: number }]
+  thaw: [{ token: string }, { withinLease: boolean }]
+  /** Writes what a scan found in the place of the counters and begins an epoch; the log restarts here. */
+  rebuild: [
+    {
+      count: bigint
+      dataBytes: bigint
+      digest: bigint
+      expiring: bigint
+      time: bigint
+      epochs: readonly EpochRecord[]
+      seq: bigint
+    },
+    Record<string, never>,
+  ]
+  /** Begins an epoch at the present seq. */
+  beginEpoch: [{ epochs: readonly EpochRecord[] }, Record<string, never>]
+  setConsumer: [{ name: string; position?: Position; seen: number }, Record<string, never>]
+  consumers: [Record<string, never>, Consumers]
+  /** Replays checked frames of an ancestor into this database, as one transaction each (replica, restore). */
+  close: [Record<string, never>, Record<string, never>]
+}
+
+export type CallName = keyof WriterCalls
+
+export type ToWriter =
+  /** `packed`: for each id opCount u32, byteLength u32, the operations. */
+  | { readonly type: 'write'; readonly ids: Uint32Array; readonly packed: Uint8Array }
+  | { readonly type: 'call'; readonly id: number; readonly name: CallName; readonly args: unknown }
+  | { readonly type: 'cancel'; readonly id: number }
+
+export interface PlainError {
+  readonly code: ErrorCode
+  readonly message: string
+  readonly details: Readonly<Record<string, unknown>>
+}
+
+export type FromWriter =
+  | WriterOpened
+  /** One group: `simple[i]` is 1 where the request's single operation changed or created a record whose digest stands in `digests`. */
+  | {
+      readonly type: 'committed'
+      readonly ids: Uint32Array
+      readonly state: Uint8Array
+      readonly simple: Uint8Array
+      readonly digests: Uint8Array
+      readonly others: ReadonlyArray<readonly [index: number, verdict: Exclude<Verdict, KvidxError> | PlainError]>
+    }
+  | { readonly type: 'state'; readonly state: Uint8Array }
+  | { readonly type: 'progress'; readonly id: number; readonly done: number; readonly total: number }
+  | { readonly type: 'result'; readonly id: number; readonly value: unknown; readonly state: Uint8Array }
+  | { readonly type: 'failed'; readonly id: number; readonly error: PlainError }
+
+export const SIMPLE = { none: 0, changed: 1, created: 2 } as const
+
+export function toPlain(error: unknown): PlainError {
+  const { code, message, details } = asKvidxError(error)
+  return { code, message, details }
+}
+
+export function fromPlain(plain: PlainError): KvidxError {
+  return new KvidxError(plain.code, plain.message, plain.details)
+}
+
+export function packRequests(requests: readonly WriteRequest[]): Uint8Array<ArrayBuffer> {
+  let size = 0
+  for (const request of requests) {
+    size += 8
+    for (const operation of request.operations) size += operationSize(operation)
+  }
+  const packed = Buffer.allocUnsafeSlow(size)
+  let at = 0
+  for (const request of requests) {
+    const start = at
+    at += 8
+    for (const operation of request.operations) at = writeOperation(packed, at, operation)
+    packed.writeUInt32LE(request.operations.length, start)
+    packed.writeUInt32LE(at - start - 8, start + 4)
+  }
+  return new Uint8Array(packed.buffer, packed.byteOffset, at)
+}
+
+export function unpackRequests(packed: Uint8Array, count: number): WriteRequest[] {
+  const source = Buffer.from(packed.buffer, packed.byteOffset, packed.byteLength)
+  const requests: WriteRequest[] = []
+  let at = 0
+  for (let i = 0; i < count; i++) {
+    const operations = source.readUInt32LE(at)
+    const end = at + 8 + source.readUInt32LE(at + 4)
+    requests.push({ operations: readOperations(source, at + 8, end, operations, true) })
+    at = end
+  }
+  return requests
+}

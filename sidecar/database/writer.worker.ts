@@ -1,0 +1,281 @@
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { KvidxError } from '../../src/common/errors.ts'
+import { failpoint } from '../../src/common/failpoint.ts'
+import type { EngineWriter } from '../engine/engine.ts'
+import { openWriter } from '../engine/open.ts'
+import { Committer } from './committer.ts'
+import { writeDigest } from './digest.ts'
+import { headerOf } from './frame.ts'
+import type { WriteRequest } from './operation.ts'
+import { formatPosition, parsePosition } from './position.ts'
+import { decodeEpochs, decodeState, EMPTY_STATE, encodeEpochs, encodeState, META } from './state.ts'
+import {
+  type Consumers,
+  type FromWriter,
+  SIMPLE,
+  type ToWriter,
+  toPlain,
+  unpackRequests,
+  type WriterCalls,
+  type WriterData,
+} from './writer-protocol.ts'
+
+/**
+ * The writer's thread: the only place where the database changes. While a commit is on its way to the disk, messages gather
+ * in the port; when it is done, all that gathered forms the next group. Reads and probes live in another thread and never wait.
+ */
+
+/** A group longer than this is committed before more is taken, so that latency stays bounded. */
+const GROUP_REQUESTS = 4096
+const GROUP_BYTES = 32 * 1024 * 1024
+const TRIM_STEP = 4 * 1024 * 1024
+
+const port = parentPort as MessagePort
+const data = workerData as WriterData
+
+const engine = await open()
+const stored = engine.view.getMeta(META.state)
+const storedEpochs = engine.view.getMeta(META.epochs)
+const committer = new Committer(engine, stored ? decodeState(stored) : EMPTY_STATE, data.limits)
+let epochs = storedEpochs ? decodeEpochs(storedEpochs) : []
+let consumers: Consumers = readConsumers()
+const cancelled = new Set<number>()
+let freeze: { token: string; until: number; timer: NodeJS.Timeout } | undefined
+/** Writes that arrived during a freeze. */
+let held: Array<ToWriter & { type: 'write' }> = []
+/** Messages that were taken from the port while a long call looked for its cancellation. */
+const backlog: ToWriter[] = []
+
+post({
+  type: 'opened',
+  share: engine.share,
+  version: engine.version,
+  ...(stored && { state: new Uint8Array(stored) }),
+  epochs,
+})
+
+port.on('message', (first: ToWriter) => {
+  const group = newGroup()
+  for (let message: ToWriter | undefined = first; message; message = backlog.shift() ?? take()) {
+    if (message.type === 'write') {
+      if (freeze) held.push(message)
+      else addTo(group, message)
+      if (group.ids.length >= GROUP_REQUESTS || group.bytes >= GROUP_BYTES) commitGroup(group)
+    } else {
+      commitGroup(group)
+      if (message.type === 'cancel') cancelled.add(message.id)
+      else call(message.id, message.name, message.args)
+    }
+  }
+  commitGroup(group)
+})
+
+interface Group {
+  ids: number[]
+  requests: WriteRequest[]
+  bytes: number
+}
+
+function newGroup(): Group {
+  return { ids: [], requests: [], bytes: 0 }
+}
+
+function addTo(group: Group, message: ToWriter & { type: 'write' }): void {
+  for (const request of unpackRequests(message.packed, message.ids.length)) group.requests.push(request)
+  for (const id of message.ids) group.ids.push(id)
+  group.bytes += message.packed.length
+}
+
+function take(): ToWriter | undefined {
+  return (receiveMessageOnPort(port) as { message: ToWriter } | undefined)?.message
+}
+
+async function open(): Promise<EngineWriter> {
+  try {
+    return await openWriter(data.options)
+  } catch (error) {
+    post({ type: 'failed', id: 0, error: toPlain(error) })
+    throw error
+  }
+}
+
+function commitGroup(group: Group): void {
+  if (group.ids.length === 0) return
+  const { ids, requests } = group
+  group.ids = []
+  group.requests = []
+  group.bytes = 0
+  failpoint('commit.before')
+  const verdicts = committer.commit(requests, BigInt(Date.now()))
+  failpoint('commit.after')
+  const simple = new Uint8Array(ids.length)
+  const digests = Buffer.allocUnsafeSlow(ids.length * 16)
+  const others: Array<readonly [number, Exclude<(typeof verdicts)[number], KvidxError> | ReturnType<typeof toPlain>]> =
+    []
+  verdicts.forEach((verdict, index) => {
+    if (verdict instanceof KvidxError) others.push([index, toPlain(verdict)])
+    else {
+      const only = verdict.outcomes.length === 1 ? verdict.outcomes[0] : undefined
+      // the usual answer travels as bytes: a clone of nested objects costs more than the commit's share
+      if (
+        only?.outcome === 'changed' &&
+        only.digest !== undefined &&
+        only.previous === undefined &&
+        only.length === undefined
+      ) {
+        simple[index] = only.created ? SIMPLE.created : SIMPLE.changed
+        writeDigest(digests, index * 16, only.digest)
+      } else others.push([index, verdict])
+    }
+  })
+  const state = new Uint8Array(encodeState(committer.state))
+  post({ type: 'committed', ids: Uint32Array.from(ids), state, simple, digests, others })
+  trimLog()
+}
+
+function call(id: number, name: keyof WriterCalls, args: unknown): void {
+  try {
+    const value = calls[name](args as never, id)
+    post({ type: 'result', id, value, state: new Uint8Array(encodeState(committer.state)) })
+    if (name === 'close') port.close()
+  } catch (error) {
+    post({ type: 'failed', id, error: toPlain(error) })
+  } finally {
+    cancelled.delete(id)
+  }
+}
+
+const calls: { [N in keyof WriterCalls]: (args: WriterCalls[N][0], id: number) => WriterCalls[N][1] } = {
+  expire: ({ until, limit }) => {
+    const removed = committer.expire(until, limit, BigInt(Date.now()))
+    trimLog()
+    return { removed }
+  },
+  checkpoint: ({ mode }) => ({ walBytes: engine.checkpoint(mode) }),
+  reclaim: ({ budgetMs }) => ({ done: engine.reclaim(budgetMs) }),
+  compact: (_, id) => {
+    engine.compact(progressOf(id))
+    return {}
+  },
+  compactInto: ({ directory }, id) => {
+    engine.compactInto(directory, progressOf(id))
+    return {}
+  },
+  flush: () => {
+    engine.flush()
+    return {}
+  },
+  figures: () => engine.figures(),
+  freeze: ({ token, ms }) => {
+    if (freeze) throw new KvidxError('conflict', 'the database is frozen already')
+    engine.flush()
+    freeze = { token, until: performance.now() + ms, timer: setTimeout(() => endFreeze(), ms) }
+    return { expiresAt: Date.now() + ms }
+  },
+  thaw: ({ token }) => {
+    if (freeze?.token !== token) return { withinLease: false }
+    const withinLease = performance.now() < freeze.until
+    endFreeze()
+    return { withinLease }
+  },
+  rebuild: ({ epochs: next, seq, ...counters }) => {
+    const epoch = next.at(-1)?.epoch ?? 1n
+    const position = { epoch, seq }
+    const state = { position, ...counters, logBase: position, logBytes: 0n }
+    engine.transact(transaction => {
+      transaction.trimLog(0xffff_ffff_ffff_ffffn)
+      transaction.putMeta(META.epochs, encodeEpochs(next))
+      transaction.putMeta(META.consumers, Buffer.from('{}'))
+      transaction.putMeta(META.state, encodeState(state))
+    })
+    consumers = {}
+    epochs = [...next]
+    committer.adopt(state)
+    return {}
+  },
+  beginEpoch: ({ epochs: next }) => {
+    const state = {
+      ...committer.state,
+      position: { epoch: next.at(-1)?.epoch ?? 1n, seq: committer.state.position.seq },
+    }
+    engine.transact(transaction => {
+      transaction.putMeta(META.epochs, encodeEpochs(next))
+      transaction.putMeta(META.state, encodeState(state))
+    })
+    epochs = [...next]
+    committer.adopt(state)
+    return {}
+  },
+  setConsumer: ({ name, position, seen }) => {
+    const { [name]: _, ...rest } = consumers
+    const next: Consumers = position ? { ...rest, [name]: { position: formatPosition(position), seen } } : rest
+    engine.transact(transaction => transaction.putMeta(META.consumers, Buffer.from(JSON.stringify(next))))
+    consumers = next
+    return {}
+  },
+  consumers: () => consumers,
+  close: () => {
+    engine.close()
+    return {}
+  },
+}
+
+function endFreeze(): void {
+  if (!freeze) return
+  clearTimeout(freeze.timer)
+  freeze = undefined
+  const group = newGroup()
+  for (const message of held) addTo(group, message)
+  held = []
+  commitGroup(group)
+}
+
+/** Drops the oldest frames when the log is above its bound: what consumers still need only when it is above the larger one. */
+function trimLog(): void {
+  const { logBytes, logBase, position } = committer.state
+  const bytes = Number(logBytes)
+  const slowest = Object.values(consumers)
+    .map(consumer => parsePosition(consumer.position, 'consumer').seq)
+    .reduce((least, seq) => (seq < least ? seq : least), position.seq)
+  // trimmed in steps: at every commit it would cost each a little, all at once it would hold one up
+  const overMax = bytes > data.log.maxBytes + TRIM_STEP
+  const overIdle = bytes > data.log.idleBytes + TRIM_STEP && slowest > logBase.seq
+  if (!overIdle && !overMax) return
+  let excess = bytes - (overMax ? data.log.maxBytes : data.log.idleBytes)
+  let through = logBase
+  engine.view.scanLog(logBase.seq + 1n, frame => {
+    if (excess <= 0 || (!overMax && frame.lastSeq > slowest) || frame.lastSeq >= position.seq) return false
+    excess -= frame.frame.length
+    through = {
+      epoch: headerOf(Buffer.from(frame.frame.buffer, frame.frame.byteOffset, frame.frame.byteLength)).epoch,
+      seq: frame.lastSeq,
+    }
+    return true
+  })
+  if (through !== logBase) committer.trim(through)
+}
+
+function readConsumers(): Consumers {
+  const bytes = engine.view.getMeta(META.consumers)
+  return bytes ? (JSON.parse(Buffer.from(bytes).toString()) as Consumers) : {}
+}
+
+function progressOf(id: number): (done: number, total: number) => boolean {
+  let last = 0
+  return (done, total) => {
+    if (performance.now() - last > 200) {
+      last = performance.now()
+      post({ type: 'progress', id, done, total })
+      // cancelling is a message like any other, and this thread is busy: look for it
+      for (let next = take(); next; next = take()) {
+        if (next.type === 'cancel') cancelled.add(next.id)
+        else backlog.push(next)
+      }
+    }
+    return cancelled.has(id)
+  }
+}
+
+function post(message: FromWriter): void {
+  port.postMessage(message)
+}

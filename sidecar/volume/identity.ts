@@ -1,0 +1,144 @@
+import { randomUUID } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { KvidxError } from '../../src/common/errors.ts'
+import type { EngineKind } from '../engine/engine.ts'
+import { isNewVolume, type VolumeLayout, writeFileDurably } from './layout.ts'
+
+/** To whom a volume belongs. */
+export interface Identity {
+  readonly formatVersion: 1
+  readonly namespace: string
+  readonly name: string
+  /** The life of one database; a restore into a new database starts another. */
+  readonly lineage: string
+  readonly engine: EngineKind
+  /** Unix ms */
+  readonly created: number
+  readonly bootstrappedFrom?: string
+}
+
+export interface IdentityExpectation {
+  readonly namespace: string
+  readonly name: string
+  readonly engine: EngineKind
+  /** From the resource's status: a database that had data. */
+  readonly lineage?: string
+  /** `bootstrap.adopt`: take this volume whatever its name. */
+  readonly adopt?: string
+  /** `recovery.allowEmpty`: the lineage whose loss is accepted. */
+  readonly allowEmpty?: string
+  /** Where the first data comes from, for the record. */
+  readonly bootstrap?: string
+}
+
+export type VolumeVerdict =
+  /** Nothing is there: a new database begins, in a new lineage. */
+  | { readonly kind: 'new'; readonly identity: Identity }
+  /** Ours. */
+  | { readonly kind: 'known'; readonly identity: Identity }
+  /** A retained volume of the same name, or one that was named in bootstrap.adopt. */
+  | { readonly kind: 'adopted'; readonly identity: Identity }
+
+/**
+ * Decides whether this volume may be opened as this database. Pure.
+ * Errors: data_lost (new volume, known lineage), foreign_volume, volume_not_empty (bootstrap on data), conflict (another engine).
+ */
+export function judgeVolume(
+  found: Identity | undefined,
+  isNew: boolean,
+  expected: IdentityExpectation,
+  now: number,
+): VolumeVerdict {
+  const wanted = `${expected.namespace}/${expected.name}`
+  if (!found) {
+    if (expected.lineage !== undefined && expected.allowEmpty !== expected.lineage)
+      throw new KvidxError(
+        'data_lost',
+        `the volume of ${wanted} is ${isNew ? 'new' : 'without identity.json'}, but the database had data (lineage ${expected.lineage}). ` +
+          `Restore it: kvidx restore ${expected.name} --latest; or accept the loss: set spec.recovery.allowEmpty: ${expected.lineage}`,
+        { field: 'recovery.allowEmpty', lineage: expected.lineage },
+      )
+    return {
+      kind: 'new',
+      identity: {
+        formatVersion: 1,
+        namespace: expected.namespace,
+        name: expected.name,
+        lineage: randomUUID(),
+        engine: expected.engine,
+        created: now,
+        ...(expected.bootstrap !== undefined && { bootstrappedFrom: expected.bootstrap }),
+      },
+    }
+  }
+  const owner = `${found.namespace}/${found.name}`
+  if (found.engine !== expected.engine)
+    throw new KvidxError(
+      'conflict',
+      `the volume holds a ${found.engine} database, spec.engine says ${expected.engine}`,
+      {
+        field: 'engine',
+        allowed: found.engine,
+      },
+    )
+  if (owner !== wanted && expected.adopt !== found.lineage)
+    throw new KvidxError(
+      'foreign_volume',
+      `the volume belongs to ${owner} (lineage ${found.lineage}), not to ${wanted}. To take it over: set spec.bootstrap.adopt: ${found.lineage}`,
+      { field: 'bootstrap.adopt', lineage: found.lineage, owner },
+    )
+  if (
+    expected.lineage !== undefined &&
+    expected.lineage !== found.lineage &&
+    expected.adopt !== found.lineage &&
+    expected.allowEmpty !== expected.lineage
+  )
+    throw new KvidxError(
+      'foreign_volume',
+      `the volume holds lineage ${found.lineage}, the database's status says ${expected.lineage}. To take it over: set spec.bootstrap.adopt: ${found.lineage}`,
+      { field: 'bootstrap.adopt', lineage: found.lineage, owner },
+    )
+  if (expected.bootstrap !== undefined && found.bootstrappedFrom !== expected.bootstrap)
+    throw new KvidxError(
+      'volume_not_empty',
+      `bootstrap would fill a volume that has data already (lineage ${found.lineage}); remove spec.bootstrap, or restore in place`,
+      {
+        field: 'bootstrap',
+        lineage: found.lineage,
+      },
+    )
+  if (owner !== wanted)
+    return { kind: 'adopted', identity: { ...found, namespace: expected.namespace, name: expected.name } }
+  return { kind: expected.lineage === undefined ? 'adopted' : 'known', identity: found }
+}
+
+/** Errors: foreign_volume when there is data of others, engine_corrupt when identity.json cannot be read. */
+export async function readIdentity(layout: VolumeLayout): Promise<{ identity: Identity | undefined; isNew: boolean }> {
+  let text: string
+  try {
+    text = await readFile(layout.identity, 'utf8')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
+      throw new KvidxError('engine_io', `${layout.identity} cannot be read: ${(error as Error).message}`, {}, error)
+    return { identity: undefined, isNew: await isNewVolume(layout) }
+  }
+  let parsed: Partial<Identity>
+  try {
+    parsed = JSON.parse(text) as Partial<Identity>
+  } catch (error) {
+    throw new KvidxError('engine_corrupt', `${layout.identity} is not JSON`, {}, error)
+  }
+  if (parsed.formatVersion !== 1)
+    throw new KvidxError(
+      'engine_corrupt',
+      `${layout.identity}: formatVersion ${String(parsed.formatVersion)} is not known (allowed: 1)`,
+    )
+  for (const field of ['namespace', 'name', 'lineage', 'engine'] as const)
+    if (typeof parsed[field] !== 'string')
+      throw new KvidxError('engine_corrupt', `${layout.identity}: ${field} is missing`)
+  return { identity: parsed as Identity, isNew: false }
+}
+
+export async function writeIdentity(layout: VolumeLayout, identity: Identity): Promise<void> {
+  await writeFileDurably(layout.identity, `${JSON.stringify(identity, undefined, 2)}\n`)
+}

@@ -1,0 +1,83 @@
+import { chmod, mkdir, open, readdir, rename, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { KvidxError } from '../../src/common/errors.ts'
+
+/** Names below the volume's root: design section 4. Everything in it is ours; the root itself belongs to the kubelet. */
+export interface VolumeLayout {
+  readonly root: string
+  readonly identity: string
+  readonly lock: string
+  /** `main.db`, `main.lmdb/` or `main.rocks/` */
+  readonly database: string
+  readonly staging: string
+  readonly quarantine: string
+  readonly ballast: string
+  /** There only between a clean stop and the next start. */
+  readonly cleanExit: string
+  /** There only while a staged database takes the place of the old one. */
+  readonly swap: string
+}
+
+export function volumeLayout(root: string): VolumeLayout {
+  return {
+    root,
+    identity: join(root, 'identity.json'),
+    lock: join(root, 'lock'),
+    database: join(root, 'db'),
+    staging: join(root, 'staging'),
+    quarantine: join(root, 'quarantine'),
+    ballast: join(root, 'ballast'),
+    cleanExit: join(root, 'clean-exit.json'),
+    swap: join(root, 'swap.json'),
+  }
+}
+
+/** What a formatted volume holds before anybody wrote to it. */
+const NOT_OURS = new Set(['lost+found'])
+
+/** True when nothing but `lost+found` is there. */
+export async function isNewVolume(layout: VolumeLayout): Promise<boolean> {
+  const names = await readdir(layout.root)
+  return names.every(name => NOT_OURS.has(name))
+}
+
+/** Creates our directories (0700) and repairs their modes. Errors: engine_io naming the path. */
+export async function prepareLayout(layout: VolumeLayout): Promise<void> {
+  for (const path of [layout.database, layout.staging, layout.quarantine]) {
+    try {
+      await mkdir(path, { recursive: true, mode: 0o700 })
+      if (((await stat(path)).mode & 0o777) !== 0o700) await chmod(path, 0o700)
+    } catch (error) {
+      throw new KvidxError(
+        'engine_io',
+        `${path} cannot be made or opened: ${(error as Error).message}`,
+        { path },
+        error,
+      )
+    }
+  }
+}
+
+/** A rename or a new name is safe only when the directory that holds it is on the disk. */
+export async function syncDirectory(path: string): Promise<void> {
+  const handle = await open(path, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+/** Writes a whole small file so that after power loss either the old or the new content is there. */
+export async function writeFileDurably(path: string, content: string | Uint8Array, mode = 0o600): Promise<void> {
+  const temporary = `${path}.new`
+  const handle = await open(temporary, 'w', mode)
+  try {
+    await handle.writeFile(content)
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+  await rename(temporary, path)
+  await syncDirectory(join(path, '..'))
+}

@@ -1,0 +1,98 @@
+import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { KvidxError } from '../../src/common/errors.ts'
+import { failpoint } from '../../src/common/failpoint.ts'
+import { syncDirectory, type VolumeLayout, writeFileDurably } from './layout.ts'
+
+/**
+ * A staged database takes the place of the old one, which goes to quarantine. The journal makes it one step: before it is on
+ * the disk nothing has happened, afterwards the next start finishes what a crash interrupted.
+ */
+interface SwapJournal {
+  readonly formatVersion: 1
+  /** Name below staging/. */
+  readonly staged: string
+  /** Name below quarantine/. */
+  readonly quarantined: string
+}
+
+/** `<time>-<reason>`, so that a listing sorts by age. */
+export function quarantineName(now: number, reason: string): string {
+  return `${new Date(now).toISOString().replace(/[-:]/g, '').replace(/\.\d+/, '')}-${reason}`
+}
+
+/** Puts `staging/<staged>` (complete and fsynced) in the place of `db/`. Both databases must be closed. Returns the quarantine's name. */
+export async function swapIn(layout: VolumeLayout, staged: string, reason: string, now: number): Promise<string> {
+  let quarantined = quarantineName(now, reason)
+  for (let n = 2; await exists(join(layout.quarantine, quarantined)); n++)
+    quarantined = `${quarantineName(now, reason)}-${n}`
+  const journal: SwapJournal = { formatVersion: 1, staged, quarantined }
+  failpoint('swap.beforeJournal')
+  await writeFileDurably(layout.swap, JSON.stringify(journal))
+  failpoint('swap.afterJournal')
+  await roll(layout, journal)
+  return quarantined
+}
+
+/** Finishes a swap that a crash interrupted, and clears what an unfinished staging left. Returns the quarantine's name if there was one. */
+export async function finishSwap(layout: VolumeLayout): Promise<string | undefined> {
+  let text: string | undefined
+  try {
+    text = await readFile(layout.swap, 'utf8')
+  } catch {
+    // nothing was under way; a staging without a journal was never part of the database
+    for (const name of await readdir(layout.staging))
+      await rm(join(layout.staging, name), { recursive: true, force: true })
+    return undefined
+  }
+  let journal: SwapJournal
+  try {
+    journal = JSON.parse(text) as SwapJournal
+  } catch (error) {
+    throw new KvidxError('engine_corrupt', `${layout.swap} is not JSON`, {}, error)
+  }
+  await roll(layout, journal)
+  return journal.quarantined
+}
+
+async function roll(layout: VolumeLayout, journal: SwapJournal): Promise<void> {
+  const staged = join(layout.staging, journal.staged)
+  const quarantine = join(layout.quarantine, journal.quarantined)
+  if (await exists(staged)) {
+    if (await exists(layout.database)) {
+      await mkdir(quarantine, { recursive: true, mode: 0o700 })
+      if (await exists(join(quarantine, 'db'))) {
+        // the old one is safe already; what stands in its place is an empty directory made by a start
+        await rm(layout.database, { recursive: true, force: true })
+      } else {
+        failpoint('swap.beforeQuarantine')
+        await rename(layout.database, join(quarantine, 'db'))
+      }
+      await syncDirectory(quarantine)
+      await syncDirectory(layout.quarantine)
+      await syncDirectory(layout.root)
+    }
+    failpoint('swap.betweenRenames')
+    await rename(staged, layout.database)
+    await syncDirectory(layout.staging)
+    await syncDirectory(layout.root)
+    failpoint('swap.afterRenames')
+  } else if (!(await exists(layout.database))) {
+    throw new KvidxError(
+      'engine_corrupt',
+      `the swap of ${journal.staged} cannot be finished: neither ${staged} nor ${layout.database} is there; the old database is in ${quarantine}`,
+    )
+  }
+  await rm(layout.swap, { force: true })
+  await syncDirectory(layout.root)
+  failpoint('swap.done')
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path)
+    return true
+  } catch {
+    return false
+  }
+}
