@@ -1,0 +1,153 @@
+import { closeSync, existsSync, fdatasyncSync, fsyncSync, mkdirSync, openSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Statement } from 'better-sqlite3'
+import { KvidxError } from '../../../src/common/errors.ts'
+import type { EngineFigures, EngineOptions, EngineShare, EngineWriter, Progress, WriteTransaction } from '../engine.ts'
+import { type Connection, connectWriter, databaseFile, sqliteVersion } from './connection.ts'
+import { guarded } from './errors.ts'
+import { sqliteFigures } from './figures.ts'
+import { SqliteTransaction } from './transaction.ts'
+import { hasExpiries, SqliteView } from './view.ts'
+
+/** Pages that one step of incremental vacuum moves: a commit of a few milliseconds. */
+const RECLAIM_PAGES = 128
+
+/** Opens the writer of a SQLite database; creates `main.db` where there is none. Errors: see EngineWriter. */
+export function openSqliteWriter(options: EngineOptions): EngineWriter {
+  return guarded(options.directory, 'open the database', () => new SqliteWriter(options))
+}
+
+class SqliteWriter implements EngineWriter {
+  readonly share: EngineShare
+  readonly version: string
+  readonly view: SqliteView
+  readonly #options: EngineOptions
+  readonly #connection: Connection
+  readonly #transaction: SqliteTransaction
+  readonly #begin: Statement
+  readonly #commit: Statement
+  readonly #rollback: Statement
+  /** Kept open once opened: closing any descriptor of the main file drops the process's locks on it. */
+  #mainFile: number | undefined
+
+  constructor(options: EngineOptions) {
+    this.#options = options
+    this.#connection = connectWriter(options)
+    this.share = { kind: 'SQLite', options }
+    this.version = `SQLite ${sqliteVersion(this.#connection)}`
+    this.view = new SqliteView(this.#connection, options.directory, hasExpiries(this.#connection))
+    this.#transaction = new SqliteTransaction(this.#connection, this.view, options.directory)
+    this.#begin = this.#connection.prepare('BEGIN IMMEDIATE')
+    this.#commit = this.#connection.prepare('COMMIT')
+    this.#rollback = this.#connection.prepare('ROLLBACK')
+  }
+
+  transact<T>(body: (transaction: WriteTransaction) => T): T {
+    return guarded(this.#options.directory, 'commit', () => {
+      const expiring = this.view.expiring
+      this.#begin.run()
+      try {
+        this.#transaction.begin()
+        const result = body(this.#transaction)
+        this.#transaction.finish()
+        this.#commit.run()
+        return result
+      } catch (thrown) {
+        this.#transaction.abandon()
+        this.view.expiring = expiring
+        // SQLite rolls back by itself on some errors, a full disk among them.
+        if (this.#connection.inTransaction) this.#rollback.run()
+        throw thrown
+      }
+    })
+  }
+
+  flush(): void {
+    if (this.#options.tuning.syncMode === 'Full') return
+    const file = databaseFile(this.#options.directory)
+    try {
+      const wal = `${file}-wal`
+      if (existsSync(wal)) syncPath(wal)
+      this.#mainFile ??= openSync(file, 'r')
+      fdatasyncSync(this.#mainFile)
+      syncPath(this.#options.directory)
+    } catch (thrown) {
+      throw new KvidxError('engine_io', `The files of ${file} cannot be synced: ${String(thrown)}`, {}, thrown)
+    }
+  }
+
+  checkpoint(mode: 'passive' | 'truncate'): number {
+    return guarded(this.#options.directory, 'checkpoint', () => {
+      // A truncating checkpoint would wait for readers with the writer in its hand: it shall try once.
+      const timeout = Number(this.#connection.pragma('busy_timeout', { simple: true }))
+      this.#connection.pragma('busy_timeout = 0')
+      try {
+        return checkpointWal(this.#connection, mode)
+      } finally {
+        this.#connection.pragma(`busy_timeout = ${timeout}`)
+      }
+    })
+  }
+
+  reclaim(budgetMs: number): boolean {
+    return guarded(this.#options.directory, 'reclaim free pages', () => {
+      if (Number(this.#connection.pragma('auto_vacuum', { simple: true })) === 0) return true
+      const end = performance.now() + budgetMs
+      for (;;) {
+        if (Number(this.#connection.pragma('freelist_count', { simple: true })) === 0) return true
+        if (performance.now() >= end) return false
+        this.#connection.pragma(`incremental_vacuum(${RECLAIM_PAGES})`)
+      }
+    })
+  }
+
+  compactInto(directory: string, progress: Progress): void {
+    if (existsSync(directory))
+      throw new KvidxError('conflict', `${directory} exists: a compact copy needs a directory that does not`)
+    if (progress(0, 1)) throw new KvidxError('cancelled', 'The compact copy was cancelled before it began')
+    guarded(this.#options.directory, 'write a compact copy', () => {
+      mkdirSync(directory, { mode: 0o700 })
+      const file = databaseFile(directory)
+      this.#connection.prepare('VACUUM INTO ?').run(file)
+      syncPath(file)
+      syncPath(directory)
+      syncPath(join(directory, '..'))
+    })
+    progress(1, 1)
+  }
+
+  compact(progress: Progress): void {
+    if (progress(0, 1)) throw new KvidxError('cancelled', 'The vacuum was cancelled before it began')
+    guarded(this.#options.directory, 'vacuum', () => this.#connection.exec('VACUUM'))
+    progress(1, 1)
+  }
+
+  figures(): EngineFigures {
+    return sqliteFigures(this.#connection, this.#options.directory)
+  }
+
+  close(): void {
+    guarded(this.#options.directory, 'close the database', () => this.#connection.close())
+    if (this.#mainFile !== undefined) closeSync(this.#mainFile)
+    this.#mainFile = undefined
+  }
+}
+
+/** Copies the WAL into the main file as far as readers allow; returns the bytes that are left to copy. */
+export function checkpointWal(connection: Connection, mode: 'passive' | 'truncate'): number {
+  const rows = connection.pragma(`wal_checkpoint(${mode})`) as { busy: number; log: number; checkpointed: number }[]
+  const [row] = rows
+  // log is -1 when the database has no WAL.
+  if (row === undefined || row.log <= 0) return 0
+  const pageSize = Number(connection.pragma('page_size', { simple: true }))
+  return (row.log - row.checkpointed) * pageSize
+}
+
+function syncPath(path: string): void {
+  const descriptor = openSync(path, 'r')
+  try {
+    fsyncSync(descriptor)
+  } finally {
+    closeSync(descriptor)
+  }
+}
