@@ -16,6 +16,7 @@ export class BinaryDecoder implements Decoder {
   /** The data of a record that began in an earlier chunk. */
   #data: Uint8Array | undefined
   #dataLength = 0
+  #count = 0n
   #key = 0n
   #term = 0n
   #cmd = 0n
@@ -40,7 +41,7 @@ export class BinaryDecoder implements Decoder {
         continue
       }
       if (this.records === this.announced) {
-        throw this.#error(`there are further bytes behind the last of ${this.announced} records`, 'the end of the file')
+        throw this.#error(`there are further bytes behind the last of ${this.#count} records`, 'the end of the file')
       }
       if (this.#partialLength > 0 || chunk.length - at < BINARY_RECORD) {
         at = this.#fill(chunk, at, BINARY_RECORD)
@@ -71,7 +72,7 @@ export class BinaryDecoder implements Decoder {
     }
     if (this.records < this.announced) {
       throw this.#error(
-        `the file ends after ${this.records} of the ${this.announced} records that its header announces`,
+        `the file ends after ${this.records} of the ${this.#count} records that its header announces`,
         'a further record',
       )
     }
@@ -104,9 +105,9 @@ export class BinaryDecoder implements Decoder {
     if (version !== BINARY_VERSION) {
       throw invalidBody('binary', { offset: 8 }, `the format version is ${version}`, `${BINARY_VERSION}`)
     }
-    const count = view.getBigUint64(16, true)
+    this.#count = view.getBigUint64(16, true)
     // more than 2^53 records cannot follow; the number only has to stay one that is never reached
-    this.announced = Number(count)
+    this.announced = Number(this.#count)
     this.#offset = BINARY_HEADER
     this.#partialLength = 0
   }

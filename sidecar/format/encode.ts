@@ -40,6 +40,8 @@ export interface Encoder {
   readonly length: number
   /** What has gathered, alone in its ArrayBuffer (so it can be transferred to another thread). May be empty. */
   take(): Uint8Array<ArrayBuffer>
+  /** Gives back the memory of a chunk that nobody reads any more; new pages cost as much as encoding into them. */
+  recycle(buffer: ArrayBuffer): void
   /** What has gathered and the last bytes of the stream. Throws `internal` if BINARY got another number of records than `count`. */
   footer(): Uint8Array<ArrayBuffer>
 }
@@ -60,6 +62,7 @@ export function createEncoder(format: StreamFormat, options: EncodeOptions = {})
       return out.length
     },
     take: () => out.take(),
+    recycle: buffer => out.recycle(buffer),
     footer() {
       writer.footer(out)
       return out.take()

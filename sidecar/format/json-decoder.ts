@@ -103,7 +103,7 @@ export class JsonDecoder implements Decoder {
         return
       case 'name':
         if (kind !== TOKEN.string) this.#unexpected(kind)
-        this.#name = this.#tokens.text.text()
+        this.#name = entryName(this.#tokens.text.view()) ?? this.#tokens.text.text()
         this.#expect = 'colon'
         return
       case 'colon':
@@ -255,4 +255,16 @@ export class JsonDecoder implements Decoder {
   #fail(problem: string, expected: string): never {
     throw invalidBody('json', this.#place(), problem, expected)
   }
+}
+
+/** The four names by their bytes: making a string of each would take most of the time. */
+function entryName(bytes: Uint8Array): string | undefined {
+  if (bytes.length === 3) {
+    if (bytes[0] === 0x6b && bytes[1] === 0x65 && bytes[2] === 0x79) return 'key'
+    if (bytes[0] === 0x63 && bytes[1] === 0x6d && bytes[2] === 0x64) return 'cmd'
+  } else if (bytes.length === 4) {
+    if (bytes[0] === 0x74 && bytes[1] === 0x65 && bytes[2] === 0x72 && bytes[3] === 0x6d) return 'term'
+    if (bytes[0] === 0x64 && bytes[1] === 0x61 && bytes[2] === 0x74 && bytes[3] === 0x61) return 'data'
+  }
+  return undefined
 }

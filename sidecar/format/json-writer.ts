@@ -49,16 +49,16 @@ export function jsonWriter(metadata: boolean, pretty: boolean, values: boolean):
         out.u8(0x20)
         out.u8(0x20)
       }
-      out.raw(KEY)
+      out.short(KEY)
       out.decimal(record.key)
       if (metadata) {
-        out.raw(TERM)
+        out.short(TERM)
         out.decimal(record.term)
-        out.raw(CMD)
+        out.short(CMD)
         out.decimal(record.cmd)
       }
       if (values) {
-        out.raw(DATA)
+        out.short(DATA)
         writeEscaped(out, data)
         out.u8(0x22)
       }

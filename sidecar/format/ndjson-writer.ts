@@ -17,18 +17,18 @@ export function ndjsonWriter(values: boolean): RecordWriter {
     header() {},
     record(out, record) {
       out.reserve(LINE_OVERHEAD + (values ? Math.ceil(record.data.length / 3) * 4 : 0))
-      out.raw(KEY)
+      out.short(KEY)
       out.decimal(record.key)
-      out.raw(TERM)
+      out.short(TERM)
       out.decimal(record.term)
-      out.raw(CMD)
+      out.short(CMD)
       out.decimal(record.cmd)
       if (values) {
-        out.raw(DATA)
+        out.short(DATA)
         writeBase64(out, record.data)
       }
       if (record.expiresAt !== 0n) {
-        out.raw(EXPIRES)
+        out.short(EXPIRES)
         out.decimal(record.expiresAt)
       }
       out.u8(0x22)

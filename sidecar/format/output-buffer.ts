@@ -2,6 +2,8 @@ const BILLION = 1_000_000_000
 /** Two decimal digits at once halve the divisions. */
 const PAIRS = Uint8Array.from({ length: 200 }, (_, i) => 48 + (i % 2 === 0 ? Math.floor(i / 20) : (i >> 1) % 10))
 
+const MAX_SPARE = 4
+
 /** At most so many digits in an unsigned 64-bit integer. */
 export const MAX_DECIMAL = 20
 
@@ -12,33 +14,36 @@ export const MAX_DECIMAL = 20
 export class OutputBuffer {
   bytes: Uint8Array<ArrayBuffer>
   length = 0
-  readonly #chunkSize: number
+  readonly #size: number
   #view: DataView
+  #spare: Uint8Array<ArrayBuffer>[] = []
   readonly #limbs = new BigUint64Array(1)
   readonly #halves = new Uint32Array(this.#limbs.buffer)
 
-  /** `chunkSize`: bytes of a buffer, unless one record needs more. */
+  /** `chunkSize`: bytes after which the owner takes what is there; a quarter more is kept for the record that passes that mark. */
   constructor(chunkSize: number) {
-    this.#chunkSize = chunkSize
-    this.bytes = new Uint8Array(chunkSize)
+    this.#size = Math.ceil(chunkSize * 1.25)
+    this.bytes = new Uint8Array(this.#size)
     this.#view = new DataView(this.bytes.buffer)
   }
 
   /** Makes room for `size` more bytes. */
   reserve(size: number): void {
     const needed = this.length + size
-    if (needed <= this.bytes.length) return
-    const grown = new Uint8Array(Math.max(needed, Math.min(this.bytes.length * 2, needed + this.#chunkSize)))
-    grown.set(this.bytes.subarray(0, this.length))
-    this.#use(grown)
+    if (needed > this.bytes.length) this.#grow(needed)
   }
 
   /** The bytes so far, in an ArrayBuffer of their own that can be transferred; the buffer starts again with an empty one. */
   take(): Uint8Array<ArrayBuffer> {
     const taken = this.bytes.subarray(0, this.length)
-    this.#use(new Uint8Array(this.#chunkSize))
+    this.#use(this.#spare.pop() ?? new Uint8Array(this.#size))
     this.length = 0
     return taken
+  }
+
+  /** Gives back a buffer that `take` handed out and nobody reads any more. */
+  recycle(buffer: ArrayBuffer): void {
+    if (buffer.byteLength === this.#size && this.#spare.length < MAX_SPARE) this.#spare.push(new Uint8Array(buffer))
   }
 
   u8(value: number): void {
@@ -68,6 +73,14 @@ export class OutputBuffer {
     this.length += bytes.length
   }
 
+  /** As raw, for a few bytes: a loop is quicker than a call. */
+  short(bytes: Uint8Array): void {
+    const target = this.bytes
+    let at = this.length
+    for (let i = 0; i < bytes.length; i++) target[at++] = bytes[i] as number
+    this.length = at
+  }
+
   /** Decimal digits of an unsigned 64-bit integer, at most MAX_DECIMAL bytes. */
   decimal(value: bigint): void {
     // A BigInt's own toString allocates twice, so the digits come from its two halves in ordinary numbers.
@@ -95,6 +108,12 @@ export class OutputBuffer {
       this.#digits(quotient % BILLION, 9)
     }
     this.#digits(last % BILLION, 9)
+  }
+
+  #grow(needed: number): void {
+    const grown = new Uint8Array(needed + this.#size)
+    grown.set(this.bytes.subarray(0, this.length))
+    this.#use(grown)
   }
 
   #use(bytes: Uint8Array<ArrayBuffer>): void {
