@@ -142,9 +142,7 @@ export class EventRecorder {
 
   #write(series: Series): void {
     this.#waiting.add(series)
-    this.#writing ??= this.#drain().finally(() => {
-      this.#writing = undefined
-    })
+    this.#writing ??= this.#drain()
   }
 
   /** One after the other: events must not crowd out the requests that matter. */
@@ -154,6 +152,8 @@ export class EventRecorder {
       const outcome = await this.#send(series)
       this.#metrics.events.inc({ outcome })
     }
+    // in the same breath as the end of the loop: what is added from now on starts a new one
+    this.#writing = undefined
   }
 
   async #send(series: Series): Promise<'written' | 'failed'> {
@@ -173,6 +173,9 @@ export class EventRecorder {
         }
         const final = error instanceof KubeApiError && error.status >= 400 && error.status < 500 && error.status !== 429
         if (final || attempt === ATTEMPTS || signal.aborted) {
+          // given up; a repeat would find nothing to patch and create it anew
+          series.written = count
+          series.writtenAt = this.#clock.now()
           this.#log.debug(
             { reason: series.input.reason, about: keyOf(series.object.metadata), err: error },
             'an event was not written',
