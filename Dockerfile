@@ -22,7 +22,9 @@ RUN set -e; \
     fi; \
     rm -rf /usr/local/lib/node_modules /usr/local/include/node /opt/yarn* /usr/local/bin/npm /usr/local/bin/npx /usr/local/bin/corepack /usr/local/bin/yarn*
 COPY --from=build /app /app
-RUN ln -s /app/bin/kvidx /usr/local/bin/kvidx && ln -s /app/bin/kvidx /usr/local/bin/kubectl-kvidx
+RUN ln -s /app/bin/kvidx /usr/local/bin/kvidx && ln -s /app/bin/kvidx /usr/local/bin/kubectl-kvidx \
+    # a volume that is mounted there for the first time takes its owner from here
+    && install -d -o 10001 -g 10001 -m 0700 /data && install -d -o 10001 -g 10001 -m 2770 /run/kvidx
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="kvidx-operator" \

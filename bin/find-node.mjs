@@ -13,7 +13,7 @@ const isEnough = version => Number(version.replace(/^v/, '').split('.')[0]) >= W
 export const isNode24 = () => isEnough(process.version)
 
 /**
- * The path of a Node that is new enough: this one, the one that npm installed beside us, or the one that KVIDX_NODE names.
+ * The path of a Node that is new enough: this one, the one that npm installed beside us, or the one that KVIDX_NODE_BINARY names.
  * @returns {string}
  * @throws {Error} whose message says what to install
  */
@@ -22,7 +22,7 @@ export function findNode24() {
   const tried = [`this Node is ${process.version}`]
   for (const [name, path] of [
     [BUNDLED, BUNDLED],
-    ['KVIDX_NODE', process.env.KVIDX_NODE],
+    ['KVIDX_NODE_BINARY', process.env.KVIDX_NODE_BINARY],
   ]) {
     if (!path || !existsSync(path)) {
       tried.push(path && path !== name ? `${name}=${path} does not exist` : `${name} is not there`)
@@ -35,7 +35,7 @@ export function findNode24() {
   }
   throw new Error(
     `kvidx needs Node ${WANTED} or newer, and found none: ${tried.join('; ')}.\n` +
-      `Install Node ${WANTED} (https://nodejs.org), or run \`npm ci\` in a checkout on x86-64 Linux, which brings one, or name one in KVIDX_NODE.`,
+      `Install Node ${WANTED} (https://nodejs.org), or run \`npm ci\` in a checkout on x86-64 Linux, which brings one, or name one in KVIDX_NODE_BINARY.`,
   )
 }
 

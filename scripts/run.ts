@@ -11,19 +11,22 @@ export interface RunOptions {
   readonly label?: string
   /** Collects standard output instead of showing it. */
   readonly capture?: boolean
+  /** Shows nothing at all. */
+  readonly quiet?: boolean
   readonly env?: NodeJS.ProcessEnv
   readonly cwd?: string
 }
 
 /** Runs a command to its end. Never rejects: a command that does not start has the exit code 127 and says why. */
 export function run(command: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-  const { label, capture, env = process.env, cwd } = options
+  const { label, capture, quiet, env = process.env, cwd } = options
   const piped = label !== undefined
+  const other = quiet ? 'ignore' : 'inherit'
   return new Promise(resolve => {
     const child = spawn(command, args, {
       env,
       ...(cwd === undefined ? {} : { cwd }),
-      stdio: ['ignore', piped || capture ? 'pipe' : 'inherit', piped ? 'pipe' : 'inherit'],
+      stdio: ['ignore', piped || capture ? 'pipe' : other, piped ? 'pipe' : other],
     })
     let stdout = ''
     const show = (stream: NodeJS.ReadableStream | null): void => {
