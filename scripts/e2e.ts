@@ -56,7 +56,7 @@ if (obstacle) {
     console.error(error instanceof Error ? error.message : error)
   }
   if (interrupted) failed += 1
-  if (failed > 0) await diagnose()
+  if (failed > 0 && (existing || env !== process.env)) await diagnose()
   if (!options.keep) await takeDown()
 }
 if (laps.length > 0) console.log(`\n${laps.join('\n')}`)
