@@ -27,11 +27,13 @@ export function checkIntegrity(
     session.property(handles.expiry, 'rocksdb.estimate-num-keys') +
     session.property(handles.changes, 'rocksdb.estimate-num-keys')
   let done = 0
-  const tick = (): void => {
-    if (++done % STRIDE === 0 && progress(Math.min(done, total), total)) {
-      throw new KvidxError('cancelled', 'the integrity check was cancelled')
-    }
+  const ask = (): void => {
+    if (progress(Math.min(done, total), total)) throw new KvidxError('cancelled', 'the integrity check was cancelled')
   }
+  const tick = (): void => {
+    if (++done % STRIDE === 0) ask()
+  }
+  ask()
   const walk = (name: string, family: number, visit: (cursor: Cursor) => void): void => {
     const cursor = new Cursor(session, family, { snapshot, verifyChecksums: true, fillCache: false })
     try {
