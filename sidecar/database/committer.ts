@@ -195,7 +195,11 @@ export class Committer {
         refusal = error
       }
       if (outcome) outcomes.push(outcome)
-      if (refusal || outcome?.outcome === 'condition_failed' || outcome?.outcome === 'not_found') {
+      if (
+        refusal ||
+        (outcome?.outcome === 'condition_failed' && !('optional' in operation && operation.optional)) ||
+        outcome?.outcome === 'not_found'
+      ) {
         applied = false
         break
       }

@@ -61,7 +61,7 @@ export interface RecordStream {
 }
 
 export interface ImportOptions {
-  readonly format: 'binary' | 'json' | 'csv'
+  readonly format: StreamFormat
   readonly onDuplicate: 'fail' | 'skip' | 'replace'
   readonly clear: boolean
   /** false: slices of one commit each */

@@ -29,6 +29,7 @@ const KIND = {
   ifTerm: 19,
   /** internal */ returnPrevious: 32,
   /** internal */ expiryAfter: 33,
+  /** internal */ optional: 34,
 } as const
 
 /** Upper bound of the encoded size of an operation, in bytes. */
@@ -42,6 +43,7 @@ export function writeOperation(target: Buffer, offset: number, operation: Operat
   if (operation.op !== 'removeRange') {
     if (operation.condition) at = writeCondition(target, at, operation.condition)
     if (operation.returnPrevious) target[at++] = KIND.returnPrevious
+    if (operation.optional) target[at++] = KIND.optional
   }
   switch (operation.op) {
     case 'put': {
@@ -136,6 +138,7 @@ export function readOperations(
   while (operations.length < count) {
     let condition: Condition | undefined
     let returnPrevious = false
+    let optional = false
     let after: bigint | undefined
     for (;;) {
       need(1)
@@ -152,6 +155,7 @@ export function readOperations(
         condition = { ...condition, term: source.readBigUInt64LE(at + 1) }
         at += 8
       } else if (trusted && kind === KIND.returnPrevious) returnPrevious = true
+      else if (trusted && kind === KIND.optional) optional = true
       else if (trusted && kind === KIND.expiryAfter) {
         need(9)
         after = source.readBigUInt64LE(at + 1)
@@ -159,7 +163,11 @@ export function readOperations(
       } else fail(`kind ${kind} is not known`)
       at++
     }
-    const options = { ...(condition && { condition }), ...(returnPrevious && { returnPrevious: true as const }) }
+    const options = {
+      ...(condition && { condition }),
+      ...(returnPrevious && { returnPrevious: true as const }),
+      ...(optional && { optional: true as const }),
+    }
     const expiryOf = (expiresAt: bigint): { expiry?: ExpiryChange } =>
       after !== undefined ? { expiry: { after } } : expiresAt !== 0n ? { expiry: { at: expiresAt } } : {}
     const kind = source[at]

@@ -22,6 +22,8 @@ interface Conditional {
   readonly condition?: Condition
   /** The result carries what was visible before. */
   readonly returnPrevious?: true
+  /** A condition that does not hold skips this operation alone and not the whole request. */
+  readonly optional?: true
 }
 
 /** One change that a client asks for. Ranges of u64 fields: 0 … 2^64-1. */

@@ -183,7 +183,8 @@ function startThread(share: EngineShare): Promise<ReaderThread> {
       reject(new KvidxError('engine_io', `a reader cannot be opened: ${error.message}`, {}, error)),
     )
     worker.once('message', () => {
-      worker.removeAllListeners()
+      // only our own: Worker listens to itself, too
+      for (const event of ['message', 'error', 'exit']) worker.removeAllListeners(event)
       resolve(new ReaderThread(worker))
     })
   })

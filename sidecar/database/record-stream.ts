@@ -1,4 +1,4 @@
-import { type EngineSnapshot, EVERY_KEY, type KeyRange } from '../engine/engine.ts'
+import { type EngineSnapshot, EVERY_KEY, type KeyRange, type ReadView } from '../engine/engine.ts'
 import { createEncoder, ENCODER_CHUNK } from '../format/encode.ts'
 import { isVisible } from './committer.ts'
 import type { DatabaseState } from './database.ts'
@@ -110,7 +110,7 @@ export function expirySlices(snapshot: EngineSnapshot, state: DatabaseState): ()
 }
 
 /** Counts, sums and digests everything, in slices. `step` returns the totals when it is through. */
-export function totalsOf(snapshot: EngineSnapshot): { step(): ScanTotals | undefined; readonly seen: number } {
+export function totalsOf(snapshot: ReadView): { step(): ScanTotals | undefined; readonly seen: number } {
   let next = 0n
   let count = 0
   let dataBytes = 0

@@ -26,6 +26,13 @@ export interface WriterOpened {
 /** Consumers of the change log by name. */
 export type Consumers = Readonly<Record<string, { readonly position: string; readonly seen: number }>>
 
+/** What a recount found. */
+export interface Recount {
+  readonly differed: boolean
+  readonly orphanExpiries: number
+  readonly epochs: readonly EpochRecord[]
+}
+
 /** Everything that is not a write: name, arguments, result. */
 export interface WriterCalls {
   expire: [{ until: bigint; limit: number }, { removed: number }]
@@ -37,24 +44,15 @@ export interface WriterCalls {
   figures: [Record<string, never>, import('../engine/engine.ts').EngineFigures]
   freeze: [{ token: string; ms: number }, { expiresAt: number }]
   thaw: [{ token: string }, { withinLease: boolean }]
-  /** Writes what a scan found in the place of the counters and begins an epoch; the log restarts here. */
-  rebuild: [
-    {
-      count: bigint
-      dataBytes: bigint
-      digest: bigint
-      expiring: bigint
-      time: bigint
-      epochs: readonly EpochRecord[]
-      seq: bigint
-    },
-    Record<string, never>,
-  ]
+  /**
+   * Scans everything and compares with the counters. Where they differ, or with `always`, writes what was found and begins the epoch `reason`;
+   * the log restarts here. Expiries without a record are dropped.
+   */
+  recount: [{ reason: EpochRecord['reason']; always: boolean; time: bigint }, Recount]
   /** Begins an epoch at the present seq. */
-  beginEpoch: [{ epochs: readonly EpochRecord[] }, Record<string, never>]
+  beginEpoch: [{ reason: EpochRecord['reason']; time: bigint }, { epochs: readonly EpochRecord[] }]
   setConsumer: [{ name: string; position?: Position; seen: number }, Record<string, never>]
   consumers: [Record<string, never>, Consumers]
-  /** Replays checked frames of an ancestor into this database, as one transaction each (replica, restore). */
   close: [Record<string, never>, Record<string, never>]
 }
 

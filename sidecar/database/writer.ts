@@ -79,7 +79,8 @@ export class Writer {
       let refused: KvidxError | undefined
       worker.once('message', (message: FromWriter) => {
         if (message.type === 'opened') {
-          worker.removeAllListeners()
+          // only our own: Worker listens to itself, too
+          for (const event of ['message', 'error', 'exit']) worker.removeAllListeners(event)
           resolve(new Writer(worker, message))
         } else if (message.type === 'failed') refused = fromPlain(message.error)
       })
@@ -95,6 +96,11 @@ export class Writer {
   /** After the last commit that this thread heard of. */
   get state(): DatabaseState {
     return this.#state
+  }
+
+  /** The thread died; nothing can be written any more. */
+  get failed(): boolean {
+    return this.#failure !== undefined
   }
 
   get queued(): number {

@@ -1,13 +1,16 @@
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { KvidxError } from '../../src/common/errors.ts'
 import { failpoint } from '../../src/common/failpoint.ts'
-import type { EngineWriter } from '../engine/engine.ts'
+import { type EngineWriter, EVERY_KEY } from '../engine/engine.ts'
 import { openWriter } from '../engine/open.ts'
 import { Committer } from './committer.ts'
+import type { EpochRecord } from './database.ts'
 import { writeDigest } from './digest.ts'
 import { headerOf } from './frame.ts'
 import type { WriteRequest } from './operation.ts'
 import { formatPosition, parsePosition } from './position.ts'
+import type { ScanTotals } from './reader-protocol.ts'
+import { totalsOf } from './record-stream.ts'
 import { decodeEpochs, decodeState, EMPTY_STATE, encodeEpochs, encodeState, META } from './state.ts'
 import {
   type Consumers,
@@ -178,33 +181,28 @@ const calls: { [N in keyof WriterCalls]: (args: WriterCalls[N][0], id: number) =
     endFreeze()
     return { withinLease }
   },
-  rebuild: ({ epochs: next, seq, ...counters }) => {
-    const epoch = next.at(-1)?.epoch ?? 1n
-    const position = { epoch, seq }
-    const state = { position, ...counters, logBase: position, logBytes: 0n }
-    engine.transact(transaction => {
-      transaction.trimLog(0xffff_ffff_ffff_ffffn)
-      transaction.putMeta(META.epochs, encodeEpochs(next))
-      transaction.putMeta(META.consumers, Buffer.from('{}'))
-      transaction.putMeta(META.state, encodeState(state))
-    })
-    consumers = {}
-    epochs = [...next]
-    committer.adopt(state)
-    return {}
-  },
-  beginEpoch: ({ epochs: next }) => {
-    const state = {
-      ...committer.state,
-      position: { epoch: next.at(-1)?.epoch ?? 1n, seq: committer.state.position.seq },
+  recount: ({ reason, always, time }, id) => {
+    const orphans = dropOrphans()
+    const totals = totalsOf(engine.view)
+    let found = totals.step()
+    const progress = progressOf(id)
+    while (!found) {
+      if (progress(totals.seen, Number(committer.state.count)))
+        throw new KvidxError('cancelled', 'the recount was cancelled')
+      found = totals.step()
     }
-    engine.transact(transaction => {
-      transaction.putMeta(META.epochs, encodeEpochs(next))
-      transaction.putMeta(META.state, encodeState(state))
-    })
-    epochs = [...next]
-    committer.adopt(state)
-    return {}
+    const { state } = committer
+    const differed =
+      found.count !== state.count ||
+      found.dataBytes !== state.dataBytes ||
+      found.digest !== state.digest ||
+      found.expiring !== state.expiring
+    if (differed || always) enterEpoch(reason, time, found)
+    return { differed, orphanExpiries: orphans, epochs }
+  },
+  beginEpoch: ({ reason, time }) => {
+    enterEpoch(reason, time)
+    return { epochs }
   },
   setConsumer: ({ name, position, seen }) => {
     const { [name]: _, ...rest } = consumers
@@ -218,6 +216,46 @@ const calls: { [N in keyof WriterCalls]: (args: WriterCalls[N][0], id: number) =
     engine.close()
     return {}
   },
+}
+
+/** A new epoch at the present seq; with `found` the counters are those of a scan and the log restarts here. */
+function enterEpoch(reason: EpochRecord['reason'], time: bigint, found?: ScanTotals): void {
+  const { state } = committer
+  const parent = epochs.at(-1)
+  const epoch = parent ? parent.epoch + 1n : 1n
+  const next = [
+    ...epochs,
+    { epoch, ...(parent && { parentEpoch: parent.epoch }), forkSeq: state.position.seq, reason, time },
+  ]
+  const position = { epoch, seq: state.position.seq }
+  const after = found ? { ...state, ...found, position, logBase: position, logBytes: 0n } : { ...state, position }
+  engine.transact(transaction => {
+    if (found) {
+      transaction.trimLog(state.position.seq)
+      transaction.putMeta(META.consumers, Buffer.from('{}'))
+    }
+    transaction.putMeta(META.epochs, encodeEpochs(next))
+    transaction.putMeta(META.state, encodeState(after))
+  })
+  if (found) consumers = {}
+  epochs = next
+  committer.adopt(after)
+}
+
+/** Expiries whose record is gone: kvidxkit leaves them behind when it removes a record. */
+function dropOrphans(): number {
+  const orphans: Array<{ key: bigint; expiresAt: bigint }> = []
+  const expiries: Array<{ key: bigint; expiresAt: bigint }> = []
+  engine.view.scanExpiries(EVERY_KEY.end, Number.MAX_SAFE_INTEGER, expiry => {
+    expiries.push(expiry)
+  })
+  for (const expiry of expiries) if (!engine.view.get(expiry.key)) orphans.push(expiry)
+  if (orphans.length > 0)
+    engine.transact(transaction => {
+      for (const { key, expiresAt } of orphans)
+        transaction.remove({ key, expiresAt, term: 0n, cmd: 0n, data: new Uint8Array(0) })
+    })
+  return orphans.length
 }
 
 function endFreeze(): void {

@@ -1,0 +1,82 @@
+import { KvidxError } from '../../src/common/errors.ts'
+import { decodeStream } from '../format/decode.ts'
+import type { DatabaseConfig } from './config.ts'
+import type { ImportOptions, ImportResult } from './database.ts'
+import type { Operation, WriteRequest, WriteResult } from './operation.ts'
+import { formatPosition } from './position.ts'
+
+/** Records of one commit of a sliced import. */
+const SLICE_RECORDS = 10_000
+const SLICE_BYTES = 8 * 1024 * 1024
+
+/** Import into a database that has data: one commit, or slices of one commit each. Into an empty one see LocalDatabase. */
+export async function importInto(
+  write: (request: WriteRequest) => Promise<WriteResult>,
+  body: AsyncIterable<Uint8Array>,
+  options: ImportOptions,
+  limits: DatabaseConfig['limits'],
+  signal: AbortSignal,
+): Promise<ImportResult> {
+  const totals = { read: 0, imported: 0, skipped: 0, replaced: 0, position: { epoch: 0n, seq: 0n } }
+  let operations: Operation[] = []
+  let bytes = 0
+  const commit = async () => {
+    const { position, applied, outcomes } = await write({ operations })
+    const first = totals.read - operations.length
+    totals.position = position
+    if (!applied) {
+      const index = outcomes.length - 1
+      const key = (operations[index] as Operation & { op: 'put' }).key
+      throw new KvidxError(
+        'duplicate_key',
+        `record ${first + index}: key ${key} exists already; ${first} records before this commit were imported`,
+        {
+          record: first + index,
+          key: String(key),
+          imported: totals.imported,
+          position: formatPosition(position),
+        },
+      )
+    }
+    for (const outcome of outcomes) {
+      if (outcome.outcome === 'condition_failed') totals.skipped++
+      else {
+        totals.imported++
+        if (outcome.outcome === 'changed' && !outcome.created) totals.replaced++
+      }
+    }
+    operations = []
+    bytes = 0
+  }
+  for await (const records of decodeStream(
+    body,
+    options.format,
+    { maxDataBytes: limits.maxDataBytes, openEnd: true },
+    signal,
+  )) {
+    for (const { key, term, cmd, data, expiresAt } of records) {
+      operations.push({
+        op: 'put',
+        key,
+        term,
+        cmd,
+        data,
+        ...(expiresAt !== 0n && { expiry: { at: expiresAt } }),
+        ...(options.onDuplicate !== 'replace' && { condition: { absent: true } }),
+        ...(options.onDuplicate === 'skip' && { optional: true }),
+      })
+      totals.read++
+      bytes += data.length
+      if (options.atomic && (operations.length > limits.atomicRecords || bytes > limits.atomicBytes))
+        throw new KvidxError(
+          'too_large',
+          `the import is above what one commit may hold (allowed: ${limits.atomicRecords} records, ${limits.atomicBytes} bytes); atomic=false imports it in slices, clear=true replaces everything at any size`,
+          { maxRecords: limits.atomicRecords, maxBytes: limits.atomicBytes },
+        )
+      if (!options.atomic && (operations.length >= SLICE_RECORDS || bytes >= SLICE_BYTES)) await commit()
+    }
+  }
+  // even an empty import answers the position it was judged at
+  await commit()
+  return totals
+}

@@ -1,0 +1,451 @@
+import { randomUUID } from 'node:crypto'
+import { mkdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Logger } from 'pino'
+import type { Clock } from '../../src/common/clock.ts'
+import { asKvidxError, KvidxError } from '../../src/common/errors.ts'
+import type { EngineFigures, EngineKind, Key, KeyRange } from '../engine/engine.ts'
+import { writeCleanExit } from '../volume/clean-exit.ts'
+import type { Identity } from '../volume/identity.ts'
+import { type VolumeLayout, volumeLayout } from '../volume/layout.ts'
+import type { VolumeLock } from '../volume/lock.ts'
+import { swapIn } from '../volume/swap.ts'
+import { followChanges } from './changes.ts'
+import { isVisible } from './committer.ts'
+import type { DatabaseConfig } from './config.ts'
+import type {
+  Database,
+  DatabaseState,
+  EpochRecord,
+  Health,
+  ImportOptions,
+  ImportResult,
+  RecordStream,
+  ScanOptions,
+  TaskName,
+  TaskStatus,
+} from './database.ts'
+import { digestOfRecord } from './digest.ts'
+import { HealthBoard } from './health.ts'
+import { importInto } from './import.ts'
+import type { Operation, Position, VisibleRecord, WriteRequest, WriteResult } from './operation.ts'
+import { formatPosition } from './position.ts'
+import type { ReaderSnapshot } from './readers.ts'
+import { type StartReport, start } from './recovery.ts'
+import { engineOptions, openSession, type Session } from './session.ts'
+import { StagedDatabase } from './staged.ts'
+import { EMPTY_STATE, META } from './state.ts'
+
+export type Lifecycle = 'opening' | 'ready' | 'swapping' | 'failed' | 'stopping' | 'closed'
+
+/** Runs the long tasks; maintenance gives one. */
+export interface TaskRunner {
+  run(
+    name: TaskName,
+    parameters: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): Promise<Record<string, unknown>>
+  cancel(name: TaskName): boolean
+  readonly statuses: readonly TaskStatus[]
+}
+
+/** A snapshot for backups: stored records, whatever their expiry, of one position. Release it. */
+export type BackupSnapshot = ReaderSnapshot & { readonly epochs: readonly EpochRecord[] }
+
+const FREEZE_LIMIT = 10_000
+const RANGE_SLICE = 10_000
+const U64_MAX = 0xffff_ffff_ffff_ffffn
+
+/** The database of one volume, in this process. Made at once, so that probes have somebody to ask; usable after `open`. */
+export class LocalDatabase implements Database {
+  readonly engine: EngineKind
+  readonly config: DatabaseConfig
+  readonly layout: VolumeLayout
+  readonly board = new HealthBoard()
+  readonly #clock: Clock
+  readonly #log: Logger
+  #lifecycle: Lifecycle = 'opening'
+  #failure: KvidxError | undefined
+  #session: Session | undefined
+  #lock: VolumeLock | undefined
+  #identity: Identity | undefined
+  #report: StartReport | undefined
+  #runner: TaskRunner | undefined
+  #listeners = new Set<(state: DatabaseState) => void>()
+  /** Set while writes that add data are refused: design section 4, NoSpace. */
+  noSpace: string | undefined
+  /** Called when a commit failed for want of space. */
+  onNoSpace: (error: KvidxError) => void = () => {}
+
+  constructor(config: DatabaseConfig, clock: Clock, log: Logger) {
+    this.config = config
+    this.engine = config.engine
+    this.layout = volumeLayout(config.dataDirectory)
+    this.#clock = clock
+    this.#log = log
+  }
+
+  /** Errors: those of the start; the database then stays `failed` and says why. */
+  async open(signal: AbortSignal): Promise<StartReport> {
+    try {
+      const started = await start(this.config, this.layout, this.#clock, this.#log, signal)
+      this.#lock = started.lock
+      this.#identity = started.identity
+      this.#report = started.report
+      this.#use(started.session)
+      this.#lifecycle = 'ready'
+      return started.report
+    } catch (error) {
+      this.#failure = asKvidxError(error)
+      this.#lifecycle = 'failed'
+      throw this.#failure
+    }
+  }
+
+  get lifecycle(): Lifecycle {
+    return this.#lifecycle
+  }
+
+  /** Why it is `failed`. */
+  get failure(): KvidxError | undefined {
+    return this.#failure
+  }
+
+  get report(): StartReport | undefined {
+    return this.#report
+  }
+
+  get engineVersion(): string {
+    return this.#session?.writer.version ?? ''
+  }
+
+  get lineage(): string {
+    return this.#identity?.lineage ?? ''
+  }
+
+  get epochs(): readonly EpochRecord[] {
+    return this.#session?.writer.epochs ?? []
+  }
+
+  get state(): DatabaseState {
+    return this.#session?.writer.state ?? EMPTY_STATE
+  }
+
+  get health(): Health {
+    return this.board.health
+  }
+
+  get ready(): boolean {
+    return this.#lifecycle === 'ready'
+  }
+
+  get tasks(): readonly TaskStatus[] {
+    return this.#runner?.statuses ?? []
+  }
+
+  /** Writes that wait for the disk. */
+  get queuedWrites(): number {
+    return this.#session?.writer.queued ?? 0
+  }
+
+  /** Age of the oldest write without an answer, ms. */
+  get oldestWrite(): number {
+    return this.#session?.writer.oldestWait(performance.now()) ?? 0
+  }
+
+  attachTasks(runner: TaskRunner): void {
+    this.#runner = runner
+  }
+
+  /** Calls back after every commit, in this thread. Returns how to stop. */
+  subscribe(listener: (state: DatabaseState) => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  /** For maintenance and backup: the threads of the open engine. Errors: not_ready. */
+  session(): Session {
+    if (!this.#session || this.#lifecycle !== 'ready') throw this.#notReady()
+    return this.#session
+  }
+
+  get(key: Key): { record: VisibleRecord | undefined; digest: bigint | undefined; position: Position } {
+    const { record, meta } = this.session().points.getWithMeta(key, META.state)
+    const state = meta ? Buffer.from(meta.buffer, meta.byteOffset, meta.byteLength) : undefined
+    const position = state ? { epoch: state.readBigUInt64LE(0), seq: state.readBigUInt64LE(8) } : EMPTY_STATE.position
+    if (!record || !isVisible(record, BigInt(this.#clock.now())))
+      return { record: undefined, digest: undefined, position }
+    const digest = digestOfRecord(record)
+    const { expiresAt, ...rest } = record
+    return { record: expiresAt === 0n ? rest : record, digest, position }
+  }
+
+  write(request: WriteRequest): Promise<WriteResult> {
+    const session = this.#session
+    if (!session || this.#lifecycle !== 'ready') return Promise.reject(this.#notReady())
+    if (this.noSpace !== undefined && request.operations.some(addsData))
+      return Promise.reject(new KvidxError('no_space', `${this.noSpace}; removes, expiry and reads go on`))
+    const result = session.writer.write(request)
+    result.catch((error: KvidxError) => {
+      if (error.code === 'no_space') this.onNoSpace(error)
+    })
+    return result
+  }
+
+  async removeRangeSliced(range: KeyRange): Promise<{ removed: number; position: Position }> {
+    let removed = 0
+    let position = this.state.position
+    for (let start = range.start; start <= range.end; ) {
+      const end = this.#endOfSlice(start, range.end)
+      const result = await this.write({ operations: [{ op: 'removeRange', range: { start, end } }] })
+      const outcome = result.outcomes[0]
+      if (outcome?.outcome === 'changed') removed += outcome.removed ?? 0
+      position = result.position
+      if (end === U64_MAX) break
+      start = end + 1n
+    }
+    return { removed, position }
+  }
+
+  async scan(options: ScanOptions, signal: AbortSignal): Promise<RecordStream> {
+    const snapshot = await this.session().readers.snapshot(signal)
+    const chunks = snapshot.stream({ kind: 'records', options, now: BigInt(this.#clock.now()) }, signal)
+    return { position: snapshot.state.position, state: snapshot.state, chunks: releasing(chunks, snapshot) }
+  }
+
+  async count(range: KeyRange, signal: AbortSignal): Promise<{ count: number; position: Position }> {
+    return this.#withSnapshot(signal, async snapshot => {
+      const { count } = await snapshot.call('count', { range, now: BigInt(this.#clock.now()) }, signal)
+      return { count, position: snapshot.state.position }
+    })
+  }
+
+  async stats(signal: AbortSignal): Promise<DatabaseState & { minKey?: Key; maxKey?: Key; figures: EngineFigures }> {
+    const figures = await this.session().readers.call('figures', {})
+    return this.#withSnapshot(signal, async snapshot => {
+      const bounds = await snapshot.call('bounds', { now: BigInt(this.#clock.now()) }, signal)
+      return { ...snapshot.state, ...bounds, figures }
+    })
+  }
+
+  /** One snapshot for a backup; the caller releases it. */
+  async snapshot(signal: AbortSignal): Promise<BackupSnapshot> {
+    const snapshot = await this.session().readers.snapshot(signal)
+    return Object.assign(snapshot, { epochs: this.epochs })
+  }
+
+  async import(body: AsyncIterable<Uint8Array>, options: ImportOptions, signal: AbortSignal): Promise<ImportResult> {
+    this.session()
+    if (this.noSpace !== undefined) throw new KvidxError('no_space', this.noSpace)
+    if (options.clear || this.state.count === 0n) return this.#importStaged(body, options, signal)
+    return importInto(request => this.write(request), body, options, this.config.limits, signal)
+  }
+
+  changes(since: Position, follow: boolean, signal: AbortSignal): AsyncIterable<Uint8Array> {
+    return followChanges(this, this.session(), since, follow, signal)
+  }
+
+  async registerConsumer(name: string, position: Position): Promise<void> {
+    await this.session().writer.call('setConsumer', { name, position, seen: this.#clock.now() })
+  }
+
+  async removeConsumer(name: string): Promise<void> {
+    await this.session().writer.call('setConsumer', { name, seen: this.#clock.now() })
+  }
+
+  runTask(
+    name: TaskName,
+    parameters: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): Promise<Record<string, unknown>> {
+    if (!this.#runner) return Promise.reject(this.#notReady())
+    return this.#runner.run(name, parameters, signal)
+  }
+
+  cancelTask(name: TaskName): boolean {
+    return this.#runner?.cancel(name) ?? false
+  }
+
+  async freeze(ms: number): Promise<{ token: string; position: Position; expiresAt: number }> {
+    const token = randomUUID()
+    const { writer } = this.session()
+    const { expiresAt } = await writer.call('freeze', { token, ms: Math.min(ms, FREEZE_LIMIT) })
+    return { token, position: writer.state.position, expiresAt }
+  }
+
+  thaw(token: string): Promise<{ withinLease: boolean }> {
+    return this.session().writer.call('thaw', { token })
+  }
+
+  async close(): Promise<void> {
+    if (this.#lifecycle === 'closed') return
+    this.#lifecycle = 'stopping'
+    const session = this.#session
+    if (session) {
+      const failed = session.writer.failed
+      if (!failed) await session.writer.call('checkpoint', { mode: 'truncate' })
+      const position = formatPosition(session.writer.state.position)
+      await session.close()
+      // only what was closed in order may say so
+      if (!failed) await writeCleanExit(this.layout, position)
+    }
+    this.#session = undefined
+    this.#lock?.release()
+    this.#lifecycle = 'closed'
+  }
+
+  /**
+   * Replaces the database by what `stage` builds in an empty directory; the old one goes to quarantine. `finish` is called when nothing
+   * writes any more, with the last state of the old one, and must leave a closed engine. Writes meanwhile are answered not_ready.
+   * Returns the quarantine's name.
+   */
+  async replace(reason: string, staged: string, finish: (last: DatabaseState) => Promise<void>): Promise<string> {
+    const old = this.session()
+    this.#lifecycle = 'swapping'
+    try {
+      await old.writer.call('checkpoint', { mode: 'truncate' })
+      const last = old.writer.state
+      await finish(last)
+      await old.close()
+      return await swapIn(this.layout, staged, reason, this.#clock.now())
+    } finally {
+      await this.#reopen()
+    }
+  }
+
+  async #reopen(): Promise<void> {
+    try {
+      this.#use(await openSession(this.config, this.layout.database))
+      this.#lifecycle = 'ready'
+    } catch (error) {
+      this.#failure = asKvidxError(error)
+      this.#lifecycle = 'failed'
+      this.board.raise('EngineFailed', this.#failure.message, this.#clock.now(), true)
+      throw this.#failure
+    }
+  }
+
+  async #importStaged(
+    body: AsyncIterable<Uint8Array>,
+    options: ImportOptions,
+    signal: AbortSignal,
+  ): Promise<ImportResult> {
+    const id = `import-${randomUUID()}`
+    const directory = join(this.layout.staging, id)
+    await mkdir(directory, { mode: 0o700 })
+    let staged: StagedDatabase | undefined
+    try {
+      staged = await StagedDatabase.open({
+        options: engineOptions(this.config, directory),
+        format: options.format,
+        onDuplicate: options.onDuplicate,
+        maxDataBytes: this.config.limits.maxDataBytes,
+      })
+      const building = staged
+      const { read, imported, skipped, replaced } = await staged.load(body, signal)
+      await this.replace('import', id, async last => {
+        if (!options.clear && last.count > 0n)
+          throw new KvidxError(
+            'conflict',
+            'records were written while the import into the empty database was under way; import again, or with clear=true',
+          )
+        const epochs = nextEpoch(this.epochs, last, 'imported', BigInt(this.#clock.now()))
+        const epoch = epochs.at(-1)?.epoch ?? 1n
+        await building.finish({ epoch, seq: last.position.seq }, BigInt(this.#clock.now()), epochs)
+      })
+      return { read, imported, skipped, replaced, position: this.state.position }
+    } catch (error) {
+      await staged?.abandon()
+      throw error
+    } finally {
+      await rm(directory, { recursive: true, force: true })
+    }
+  }
+
+  #use(session: Session): void {
+    this.#session = session
+    session.writer.onCommit = state => {
+      for (const listener of this.#listeners) listener(state)
+    }
+    session.writer.onFailure = error => {
+      if (this.#session !== session) return
+      this.#lifecycle = 'failed'
+      this.#failure = error
+      // the kubelet's restart runs the recovery that this process cannot
+      this.board.raise('WriterFailed', error.message, this.#clock.now(), true)
+      this.#log.error({ err: error }, 'the writer died')
+    }
+  }
+
+  /** The last key of a slice of a range that one commit may remove; `end` when the rest fits. */
+  #endOfSlice(start: bigint, end: bigint): bigint {
+    const { atomicBytes, atomicRecords } = this.config.limits
+    const records = Math.min(RANGE_SLICE, atomicRecords)
+    let last = end
+    let bytes = 0
+    let count = 0
+    let cut = false
+    const snapshot = this.session().points.snapshot()
+    try {
+      snapshot.scan({ start, end }, false, record => {
+        bytes += record.data.length
+        cut = count === records || (count > 0 && bytes > atomicBytes / 8)
+        if (cut) return false
+        last = record.key
+        count++
+        return true
+      })
+    } finally {
+      snapshot.release()
+    }
+    return cut ? last : end
+  }
+
+  async #withSnapshot<T>(signal: AbortSignal, use: (snapshot: ReaderSnapshot) => Promise<T>): Promise<T> {
+    const snapshot = await this.session().readers.snapshot(signal)
+    try {
+      return await use(snapshot)
+    } finally {
+      snapshot.release()
+    }
+  }
+
+  #notReady(): KvidxError {
+    if (this.#lifecycle === 'failed' && this.#failure)
+      return new KvidxError('not_ready', `the database is not open: ${this.#failure.message}`, {
+        reason: this.#failure.code,
+      })
+    const why = {
+      opening: 'it is starting',
+      swapping: 'its files are being replaced',
+      stopping: 'it is stopping',
+      closed: 'it is closed',
+      failed: 'it failed',
+      ready: 'it is not open',
+    }
+    return new KvidxError('not_ready', `the database is not ready: ${why[this.#lifecycle]}`)
+  }
+}
+
+/** The history with one more epoch that forks from the last state. */
+export function nextEpoch(
+  epochs: readonly EpochRecord[],
+  last: DatabaseState,
+  reason: EpochRecord['reason'],
+  time: bigint,
+): EpochRecord[] {
+  const { epoch, seq } = last.position
+  return [...epochs, { epoch: epoch + 1n, parentEpoch: epoch, forkSeq: seq, reason, time }]
+}
+
+function addsData(operation: Operation): boolean {
+  return operation.op !== 'remove' && operation.op !== 'removeRange' && operation.op !== 'expiry'
+}
+
+async function* releasing(chunks: AsyncIterable<Uint8Array>, snapshot: ReaderSnapshot): AsyncGenerator<Uint8Array> {
+  try {
+    yield* chunks
+  } finally {
+    snapshot.release()
+  }
+}

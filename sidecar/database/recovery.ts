@@ -1,0 +1,138 @@
+import { readdir } from 'node:fs/promises'
+import type { Logger } from 'pino'
+import type { Clock } from '../../src/common/clock.ts'
+import { KvidxError } from '../../src/common/errors.ts'
+import { type LastEnd, readLastEnd, removeCleanExit } from '../volume/clean-exit.ts'
+import { type Identity, judgeVolume, readIdentity, writeIdentity } from '../volume/identity.ts'
+import { prepareLayout, type VolumeLayout } from '../volume/layout.ts'
+import { lockVolume, type VolumeLock } from '../volume/lock.ts'
+import { finishSwap } from '../volume/swap.ts'
+import type { DatabaseConfig } from './config.ts'
+import { openSession, type Session } from './session.ts'
+
+/** What the start found and did; for status, events and the log. */
+export interface StartReport {
+  readonly volume: 'new' | 'known' | 'adopted'
+  readonly lastEnd: LastEnd['kind'] | 'first'
+  /** A database of kvidxkit, or one without our counters, was taken over as it is. */
+  readonly adoptedData: boolean
+  readonly orphanExpiries: number
+  readonly foreignWrites: boolean
+  /** Name below quarantine/ of what a swap finished at this start put aside. */
+  readonly finishedSwap?: string
+  /** The whole content is still to be compared with the counters. */
+  readonly checkDue: boolean
+}
+
+export interface Started {
+  readonly identity: Identity
+  readonly lock: VolumeLock
+  readonly session: Session
+  readonly report: StartReport
+}
+
+const LOCK_RETRY = 1000
+
+/**
+ * The start, in the order of design section 4: layout, identity, lock, unfinished swap, engine recovery, counters. Errors: data_lost, foreign_volume,
+ * volume_not_empty, locked (after lockTimeout), engine_corrupt, engine_io.
+ */
+export async function start(
+  config: DatabaseConfig,
+  layout: VolumeLayout,
+  clock: Clock,
+  log: Logger,
+  signal: AbortSignal,
+): Promise<Started> {
+  // the verdict before anything is written: a foreign or lost volume stays as it is
+  const found = await readIdentity(layout)
+  const verdict = judgeVolume(found.identity, found.isNew, config, clock.now())
+  await prepareLayout(layout)
+  const lock = await waitForLock(config, layout, clock, log, signal)
+  try {
+    const finishedSwap = await finishSwap(layout)
+    if (finishedSwap) log.warn({ quarantine: finishedSwap }, 'finished a swap that was interrupted')
+    if (verdict.kind !== 'known') await writeIdentity(layout, verdict.identity)
+    const before = await readdir(layout.database)
+    const lastEnd: LastEnd['kind'] | 'first' = before.length === 0 ? 'first' : (await readLastEnd(layout)).kind
+    await removeCleanExit(layout)
+    const session = await openSession(config, layout.database)
+    try {
+      const report = await settle(config, session, lastEnd, clock, log)
+      return {
+        identity: verdict.identity,
+        lock,
+        session,
+        report: { ...report, volume: verdict.kind, lastEnd, ...(finishedSwap !== undefined && { finishedSwap }) },
+      }
+    } catch (error) {
+      await session.close()
+      throw error
+    }
+  } catch (error) {
+    lock.release()
+    throw error
+  }
+}
+
+async function waitForLock(
+  config: DatabaseConfig,
+  layout: VolumeLayout,
+  clock: Clock,
+  log: Logger,
+  signal: AbortSignal,
+): Promise<VolumeLock> {
+  const began = clock.monotonic()
+  for (let reported = false; ; reported = true) {
+    try {
+      return lockVolume(layout.lock, config.node)
+    } catch (error) {
+      if (!(error instanceof KvidxError) || error.code !== 'locked') throw error
+      if (config.lockTimeout > 0 && clock.monotonic() - began >= config.lockTimeout) throw error
+      if (!reported) log.warn(error.message)
+      await clock.sleep(LOCK_RETRY, signal)
+    }
+  }
+}
+
+/** Brings counters and content together. */
+async function settle(
+  config: DatabaseConfig,
+  session: Session,
+  lastEnd: LastEnd['kind'] | 'first',
+  clock: Clock,
+  log: Logger,
+): Promise<Omit<StartReport, 'volume' | 'lastEnd' | 'finishedSwap'>> {
+  const time = BigInt(clock.now())
+  const { writer } = session
+  const report = { adoptedData: false, orphanExpiries: 0, foreignWrites: false, checkDue: false }
+  const recount = async (reason: 'created' | 'adopted' | 'foreignWrites', always: boolean) => {
+    const result = await writer.call('recount', { reason, always, time })
+    writer.epochs = result.epochs
+    if (result.orphanExpiries > 0)
+      log.warn({ orphanExpiries: result.orphanExpiries }, 'dropped expiries whose records are gone')
+    return result
+  }
+  if (!writer.hadState) {
+    const adopted = lastEnd !== 'first'
+    const result = await recount(adopted ? 'adopted' : 'created', true)
+    return { ...report, adoptedData: adopted, orphanExpiries: result.orphanExpiries }
+  }
+  if (lastEnd === 'changed') {
+    log.warn('the files are not as the last process left them: comparing everything with the counters')
+    const result = await recount('foreignWrites', false)
+    if (result.differed) log.error('the database was changed by something else: counters rebuilt, new epoch')
+    return { ...report, foreignWrites: result.differed, orphanExpiries: result.orphanExpiries }
+  }
+  if (lastEnd === 'unclean') {
+    // with Full every acknowledged commit was synced; otherwise some may be missing, and what follows is another branch
+    if (config.tuning.syncMode !== 'Full')
+      writer.epochs = (await writer.call('beginEpoch', { reason: 'uncleanEnd', time })).epochs
+    if (config.recovery.fullCheck === 'Always') {
+      const result = await recount('foreignWrites', false)
+      return { ...report, foreignWrites: result.differed }
+    }
+    return { ...report, checkDue: true }
+  }
+  return report
+}

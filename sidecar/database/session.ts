@@ -1,0 +1,54 @@
+import type { EngineKind, EngineOptions, EngineReader } from '../engine/engine.ts'
+import { openReader } from '../engine/open.ts'
+import type { DatabaseConfig } from './config.ts'
+import { Readers } from './readers.ts'
+import { Writer } from './writer.ts'
+
+/** Threads for scans, exports and checks. Two cores are what most databases have. */
+const READER_THREADS = 2
+/** What the log keeps for followers when no consumer pins it. */
+const IDLE_LOG_BYTES = 64 * 1024 * 1024
+
+/** One opening of the engine: the writer's thread, the readers' threads, and the reader for point reads in this thread. */
+export interface Session {
+  readonly writer: Writer
+  readonly readers: Readers
+  readonly points: EngineReader
+  close(): Promise<void>
+}
+
+export function engineOptions(config: DatabaseConfig, directory: string): EngineOptions {
+  return { kind: config.engine, directory, tuning: config.tuning }
+}
+
+/** Errors: those of the engine. */
+export async function openSession(config: DatabaseConfig, directory: string): Promise<Session> {
+  const writer = await Writer.open({
+    options: engineOptions(config, directory),
+    limits: config.limits,
+    log: { maxBytes: config.changeLog.maxBytes, idleBytes: Math.min(IDLE_LOG_BYTES, config.changeLog.maxBytes) },
+  })
+  let readers: Readers | undefined
+  let points: EngineReader | undefined
+  // readers first: RocksDB must not be closed under them
+  const close = async () => {
+    points?.close()
+    await readers?.close()
+    await writer.close()
+  }
+  try {
+    readers = await Readers.open(writer.share, READER_THREADS)
+    points = await openReader(writer.share)
+    return { writer, readers, points, close }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+/** File or directory of an engine below the database's directory. */
+export const ENGINE_FILE: Readonly<Record<EngineKind, string>> = {
+  SQLite: 'main.db',
+  LMDB: 'main.lmdb',
+  RocksDB: 'main.rocks',
+}
