@@ -1,8 +1,9 @@
-import { existsSync, statSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { KvidxError } from '../../../src/common/errors.ts'
 import type { EngineOptions, EngineTuning, SyncMode } from '../engine.ts'
+import { fileSize } from '../files.ts'
 
 export type Connection = Database.Database
 
@@ -24,11 +25,6 @@ const SYNCHRONOUS: Readonly<Record<SyncMode, string>> = { Full: 'FULL', Normal: 
 
 export function databaseFile(directory: string): string {
   return join(directory, 'main.db')
-}
-
-/** Size of a file in bytes; 0 when there is none. */
-export function fileSize(path: string): number {
-  return statSync(path, { throwIfNoEntry: false })?.size ?? 0
 }
 
 export function sqliteVersion(connection: Connection): string {

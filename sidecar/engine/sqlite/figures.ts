@@ -1,5 +1,6 @@
 import type { EngineFigures } from '../engine.ts'
-import { type Connection, databaseFile, fileSize } from './connection.ts'
+import { fileSize } from '../files.ts'
+import { type Connection, databaseFile } from './connection.ts'
 import { guarded } from './errors.ts'
 
 /** Sizes as the files and the header say. */

@@ -1,8 +1,9 @@
-import { closeSync, existsSync, fdatasyncSync, fsyncSync, mkdirSync, openSync } from 'node:fs'
+import { closeSync, existsSync, fdatasyncSync, mkdirSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Statement } from 'better-sqlite3'
 import { KvidxError } from '../../../src/common/errors.ts'
 import type { EngineFigures, EngineOptions, EngineShare, EngineWriter, Progress, WriteTransaction } from '../engine.ts'
+import { syncPath } from '../files.ts'
 import { type Connection, connectWriter, databaseFile, sqliteVersion } from './connection.ts'
 import { guarded } from './errors.ts'
 import { sqliteFigures } from './figures.ts'
@@ -141,13 +142,4 @@ export function checkpointWal(connection: Connection, mode: 'passive' | 'truncat
   if (row === undefined || row.log <= 0) return 0
   const pageSize = Number(connection.pragma('page_size', { simple: true }))
   return (row.log - row.checkpointed) * pageSize
-}
-
-function syncPath(path: string): void {
-  const descriptor = openSync(path, 'r')
-  try {
-    fsyncSync(descriptor)
-  } finally {
-    closeSync(descriptor)
-  }
 }

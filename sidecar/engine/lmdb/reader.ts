@@ -1,0 +1,94 @@
+import type {
+  EngineFigures,
+  EngineOptions,
+  EngineReader,
+  EngineShare,
+  EngineSnapshot,
+  IntegrityReport,
+  Key,
+  Progress,
+  StoredRecord,
+} from '../engine.ts'
+import { type Environment, lmdbFigures, openEnvironment } from './environment.ts'
+import { guarded } from './errors.ts'
+import { checkLmdb } from './integrity.ts'
+import { LmdbView } from './view.ts'
+
+/** Opens a reader; threads of one process share the map of its writer. Errors: see EngineReader. */
+export function openLmdbReader(share: EngineShare): EngineReader {
+  return new LmdbReader(share.options)
+}
+
+class LmdbReader implements EngineReader {
+  readonly #options: EngineOptions
+  readonly #environment: Environment
+  readonly #snapshots = new Set<EngineSnapshot>()
+
+  constructor(options: EngineOptions) {
+    this.#options = options
+    this.#environment = openEnvironment(options.directory, options.tuning, false)
+  }
+
+  getWithMeta(key: Key, name: string): { record: StoredRecord | undefined; meta: Uint8Array | undefined } {
+    return guarded('read a record', () => {
+      const { root, records, metadata } = this.#environment
+      // The binding keeps a read transaction for a turn of the event loop: a commit that another thread has acknowledged
+      // since would not be seen. After the reset both reads take the same, new one.
+      root.resetReadTxn()
+      const value = records.get(key)
+      return { record: value && { key, ...value }, meta: metadata.get(name) }
+    })
+  }
+
+  getMeta(name: string): Uint8Array | undefined {
+    return guarded('read metadata', () => {
+      this.#environment.root.resetReadTxn()
+      return this.#environment.metadata.get(name)
+    })
+  }
+
+  snapshot(): EngineSnapshot {
+    return guarded('take a snapshot', () => {
+      this.#environment.root.resetReadTxn()
+      const transaction = this.#environment.root.useReadTransaction()
+      const view = new LmdbView(this.#environment, () => ({ transaction }))
+      let held = true
+      const snapshot: EngineSnapshot = {
+        get: key => view.get(key),
+        scan: (range, descending, visit) => view.scan(range, descending, visit),
+        scanExpiries: (until, limit, visit) => view.scanExpiries(until, limit, visit),
+        getMeta: name => view.getMeta(name),
+        scanLog: (fromSeq, visit) => view.scanLog(fromSeq, visit),
+        count: range => view.count(range),
+        release: () => {
+          if (!held) return
+          held = false
+          this.#snapshots.delete(snapshot)
+          transaction.done()
+        },
+      }
+      this.#snapshots.add(snapshot)
+      return snapshot
+    })
+  }
+
+  checkIntegrity(progress: Progress): IntegrityReport {
+    const pin = this.snapshot()
+    try {
+      return checkLmdb(this.#options.directory, progress)
+    } finally {
+      pin.release()
+    }
+  }
+
+  figures(): EngineFigures {
+    return lmdbFigures(this.#environment, this.#options.directory)
+  }
+
+  close(): void {
+    for (const snapshot of this.#snapshots) snapshot.release()
+    guarded('close the database', () => {
+      void this.#environment.root.close()
+    })
+  }
+}

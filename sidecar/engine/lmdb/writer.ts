@@ -1,0 +1,111 @@
+import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { KvidxError } from '../../../src/common/errors.ts'
+import type { EngineFigures, EngineOptions, EngineShare, EngineWriter, Progress, WriteTransaction } from '../engine.ts'
+import { syncPath } from '../files.ts'
+import { copyEnvironment } from './copy.ts'
+import { type Environment, lmdbFigures, lmdbVersion, openEnvironment, pageUse } from './environment.ts'
+import { guarded } from './errors.ts'
+import { MapLimit } from './limit.ts'
+import { LmdbTransaction } from './transaction.ts'
+import { LmdbView } from './view.ts'
+
+/** Opens the writer of an LMDB database; creates `main.lmdb/` where there is none. Errors: see EngineWriter. */
+export function openLmdbWriter(options: EngineOptions): EngineWriter {
+  return new LmdbWriter(options)
+}
+
+class LmdbWriter implements EngineWriter {
+  readonly share: EngineShare
+  readonly version: string
+  readonly view: LmdbView
+  readonly #options: EngineOptions
+  readonly #environment: Environment
+  readonly #transaction: LmdbTransaction
+  readonly #limit: MapLimit
+
+  constructor(options: EngineOptions) {
+    this.#options = options
+    const environment = openEnvironment(options.directory, options.tuning, true)
+    this.#environment = environment
+    this.share = { kind: 'LMDB', options }
+    this.version = `LMDB ${lmdbVersion()}`
+    this.view = new LmdbView(environment, () => {
+      environment.root.resetReadTxn()
+      return {}
+    })
+    this.#limit = new MapLimit(options.tuning.mapSizeLimit, () => {
+      environment.root.resetReadTxn()
+      const { pageSize, pages, free } = pageUse(environment)
+      return (pages - free) * pageSize
+    })
+    this.#transaction = new LmdbTransaction(environment, this.#limit)
+  }
+
+  transact<T>(body: (transaction: WriteTransaction) => T): T {
+    return guarded('commit', () => {
+      this.#limit.begin()
+      let result: { readonly value: T } | undefined
+      try {
+        this.#environment.root.transactionSync(() => {
+          this.#transaction.begin()
+          result = { value: body(this.#transaction) }
+          this.#transaction.finish()
+        })
+      } catch (thrown) {
+        this.#transaction.abandon()
+        this.#limit.forget()
+        throw thrown
+      }
+      if (result === undefined) throw new KvidxError('internal', 'LMDB did not run the transaction')
+      return result.value
+    })
+  }
+
+  flush(): void {
+    if (this.#options.tuning.syncMode !== 'Full') guarded('sync', () => this.#environment.root.env.sync())
+  }
+
+  checkpoint(): number {
+    this.flush()
+    return 0
+  }
+
+  reclaim(): boolean {
+    return true
+  }
+
+  compactInto(directory: string, progress: Progress): void {
+    if (existsSync(directory))
+      throw new KvidxError('conflict', `${directory} exists: a compact copy needs a directory that does not`)
+    const unfinished = `${directory}.unfinished`
+    rmSync(unfinished, { recursive: true, force: true })
+    mkdirSync(unfinished, { mode: 0o700 })
+    try {
+      guarded('write a compact copy', () => copyEnvironment(this.#environment, unfinished, progress))
+    } catch (thrown) {
+      rmSync(unfinished, { recursive: true, force: true })
+      throw thrown
+    }
+    renameSync(unfinished, directory)
+    syncPath(dirname(directory))
+  }
+
+  compact(): void {
+    throw new KvidxError(
+      'setting_unsupported',
+      'LMDB cannot be compacted in place: a compact copy can be made and swapped in',
+    )
+  }
+
+  figures(): EngineFigures {
+    return lmdbFigures(this.#environment, this.#options.directory)
+  }
+
+  close(): void {
+    guarded('close the database', () => {
+      // Nothing is queued (all writes are synchronous), so the file is closed when this returns.
+      void this.#environment.root.close()
+    })
+  }
+}
