@@ -14,6 +14,7 @@ export const ERRORS = {
   invalid_key: { status: 400, title: 'The key is not an unsigned 64-bit integer' },
   invalid_parameter: { status: 400, title: 'A parameter has a value that is not allowed' },
   unknown_parameter: { status: 400, title: 'The call does not have this parameter' },
+  malformed_request: { status: 400, title: 'The request is not HTTP/1.1' },
   invalid_body: { status: 400, title: 'The body cannot be read' },
   range_required: { status: 400, title: 'Removing every record needs all=true' },
   unauthorized: { status: 401, title: 'A valid token is needed' },
@@ -34,6 +35,7 @@ export const ERRORS = {
   setting_unsupported: { status: 422, title: 'The engine does not have this setting' },
   invalid_manifest: { status: 422, title: 'The manifest is not valid' },
   overloaded: { status: 429, title: 'Too much is waiting already', retryable: true },
+  headers_too_large: { status: 431, title: 'The headers of the request are too long' },
   // the process
   internal: { status: 500, title: 'The program met a state it does not know' },
   not_ready: { status: 503, title: 'The database is not ready', retryable: true },

@@ -1,0 +1,236 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { asKvidxError, KvidxError } from '../../src/common/errors.ts'
+import type { Database } from '../database/database.ts'
+import type { Position } from '../database/operation.ts'
+import { formatPosition } from '../database/position.ts'
+import type { Access } from './access.ts'
+import type { Budget } from './budget.ts'
+import type { ServerLimits } from './config.ts'
+import type { Log } from './log.ts'
+import type { Outcome, ServerMetrics } from './metrics.ts'
+import { PROBLEM_TYPE, problemDocument, retryAfter, stringify } from './problem.ts'
+import type { Route } from './route.ts'
+import type { Watchdog } from './watchdog.ts'
+
+/** What the exchanges of one listener share. */
+export interface ListenerContext {
+  readonly database: Database
+  readonly limits: ServerLimits
+  readonly access: Access
+  readonly metrics: ServerMetrics
+  readonly log: Log
+  readonly watchdog: Watchdog
+  readonly bodies: Budget
+  readonly streams: Budget
+  readonly followers: Budget
+  /** Aborted when the server stops: followers end, the rest finishes. */
+  readonly stopping: AbortSignal
+}
+
+/** Slower than this is logged: design section 7. Milliseconds. */
+const SLOW = 100
+
+/** Answers above this are sent piece by piece, and count against the memory that requests may hold. Bytes. */
+const LARGE = 256 * 1024
+
+/** Thrown inside a handler when nobody is there any more to answer to. */
+export class ClientGone extends Error {
+  override readonly name = 'ClientGone'
+}
+
+/** One request and its answer. A handler answers exactly once, or throws. */
+export class Exchange {
+  readonly req: IncomingMessage
+  readonly res: ServerResponse
+  readonly context: ListenerContext
+  readonly route: Route
+  /** The key in the path, as it was written. */
+  readonly keyText: string
+  /** What stands behind `?`. */
+  readonly query: string
+  /** Bytes of the body that have been read. */
+  received = 0
+  /** The client waits for 100 Continue before it sends its body. */
+  awaitsContinue: boolean
+  readonly #started = performance.now()
+  #done = false
+
+  constructor(
+    context: ListenerContext,
+    route: Route,
+    req: IncomingMessage,
+    res: ServerResponse,
+    keyText: string,
+    query: string,
+  ) {
+    this.context = context
+    this.route = route
+    this.req = req
+    this.res = res
+    this.keyText = keyText
+    this.query = query
+    this.awaitsContinue = req.headers.expect !== undefined
+  }
+
+  get database(): Database {
+    return this.context.database
+  }
+
+  header(name: string): string | undefined {
+    const value = this.req.headers[name]
+    return Array.isArray(value) ? value.join(', ') : value
+  }
+
+  /** Whether the client announced a body. */
+  get hasBody(): boolean {
+    const headers = this.req.headers
+    const length = headers['content-length']
+    return headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0')
+  }
+
+  /** Sends a whole answer. `headers` is a flat list of names and values. */
+  answer(status: number, position: Position | undefined, headers: string[], body?: Uint8Array | string): void {
+    const { res } = this
+    if (res.headersSent || res.destroyed) {
+      this.done('aborted')
+      return
+    }
+    if (position) headers.push('kvidx-position', formatPosition(position))
+    if (status !== 204 && status !== 304)
+      headers.push('content-length', String(body === undefined ? 0 : Buffer.byteLength(body)))
+    if (typeof body === 'object' && body.byteLength > LARGE) {
+      this.#answerLarge(status, headers, body)
+      return
+    }
+    if (this.hasBody && !this.req.complete) this.#answerBeforeBody(status, headers, body)
+    else {
+      res.writeHead(status, headers)
+      res.end(body)
+    }
+    this.done(status < 400 ? 'ok' : status < 500 ? 'rejected' : 'failed')
+  }
+
+  /** Sends a JSON document; every bigint in it becomes a decimal string. */
+  json(status: number, position: Position | undefined, document: unknown, headers: string[] = []): void {
+    headers.push('content-type', 'application/json')
+    this.answer(status, position, headers, stringify(document))
+  }
+
+  /** Answers with a problem document; when the answer has begun already, ends the connection so that it is seen to be cut. */
+  fail(thrown: unknown): void {
+    const { res, context } = this
+    if (thrown instanceof ClientGone || res.destroyed) {
+      this.done('aborted')
+      return
+    }
+    const error = asKvidxError(thrown)
+    context.metrics.error(error.code)
+    if (error.status === 500) context.log.error({ err: error, operation: this.route.name }, 'a request failed')
+    if (res.headersSent) {
+      context.log.warn({ code: error.code, operation: this.route.name }, 'an answer was cut: %s', error.message)
+      res.destroy()
+      this.done('failed')
+      return
+    }
+    const headers = ['content-type', PROBLEM_TYPE]
+    const after = retryAfter(error)
+    if (after !== undefined) headers.push('retry-after', String(after))
+    if (error.code === 'unauthorized') headers.push('www-authenticate', 'Bearer realm="kvidx"')
+    for (const [name, value] of Object.entries(error instanceof Refusal ? error.headers : {})) headers.push(name, value)
+    this.answer(error.status, this.#positionOf(error), headers, problemDocument(error))
+  }
+
+  /** Counts and times the exchange, once. */
+  done(outcome: Outcome): void {
+    if (this.#done) return
+    this.#done = true
+    const elapsed = performance.now() - this.#started
+    this.context.metrics.operation(this.route.name, outcome, elapsed)
+    if (elapsed > SLOW && !this.route.long)
+      this.context.log.warn(
+        { operation: this.route.name, key: this.keyText || undefined, durationMs: Math.round(elapsed), outcome },
+        'slow operation',
+      )
+  }
+
+  /** What stood when the request was judged; nothing where it is unknown or not this client's to see. */
+  #positionOf(error: KvidxError): Position | undefined {
+    if (error.code === 'unauthorized' || error.code === 'forbidden' || error.code === 'unknown_outcome')
+      return undefined
+    return error instanceof Refusal && error.position ? error.position : this.database.state.position
+  }
+
+  /** Errors: overloaded. */
+  #answerLarge(status: number, headers: string[], body: Uint8Array): void {
+    const { res, context } = this
+    context.bodies.take(body.byteLength)
+    res.once('close', () => context.bodies.give(body.byteLength))
+    res.writeHead(status, headers)
+    let sent = 0
+    const watch = context.watchdog.watch(() => res.destroy())
+    const send = (): void => {
+      watch.progress()
+      while (sent < body.byteLength) {
+        const piece = body.subarray(sent, sent + LARGE)
+        sent += piece.byteLength
+        if (!res.write(piece)) return
+      }
+      res.end()
+      this.done('ok')
+    }
+    res.on('drain', send)
+    res.once('close', () => {
+      watch.end()
+      this.done('aborted')
+    })
+    send()
+  }
+
+  /**
+   * The client may still be sending. A small rest is read and thrown away, so that the connection lives on. Otherwise the whole
+   * answer goes out at once, but the connection is closed only after a while of reading: closing with unread input makes
+   * the kernel send a reset, which can reach the client before the answer does.
+   */
+  #answerBeforeBody(status: number, headers: string[], body: Uint8Array | string | undefined): void {
+    const { req, res } = this
+    const { discardBytes } = this.context.limits
+    const announced = Number(req.headers['content-length'] ?? Number.NaN)
+    const keep = !this.awaitsContinue && !(announced - this.received > discardBytes)
+    let discarded = 0
+    const watch = this.context.watchdog.watch(() => req.socket.destroy())
+    const finish = (): void => {
+      watch.end()
+      if (!res.writableEnded) res.end()
+    }
+    req.on('data', (chunk: Buffer) => {
+      watch.progress()
+      discarded += chunk.length
+      if (discarded > discardBytes * 2) {
+        finish()
+        req.socket.destroySoon()
+      }
+    })
+    req.once('end', finish)
+    req.once('close', finish)
+    if (!keep) headers.push('connection', 'close')
+    res.writeHead(status, headers)
+    if (keep || this.awaitsContinue) res.end(body)
+    else if (body !== undefined) res.write(body)
+    if (keep || !this.awaitsContinue) req.resume()
+  }
+}
+
+/** A KvidxError whose answer carries headers, or another position than the newest. */
+export class Refusal extends KvidxError {
+  readonly headers: Readonly<Record<string, string>>
+  readonly position: Position | undefined
+
+  constructor(
+    error: KvidxError,
+    also: { readonly headers?: Readonly<Record<string, string>>; readonly position?: Position },
+  ) {
+    super(error.code, error.message, error.details, error.cause)
+    this.headers = also.headers ?? {}
+    this.position = also.position
+  }
+}

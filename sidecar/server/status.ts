@@ -1,0 +1,47 @@
+import type { Database } from '../database/database.ts'
+import { formatDigest } from '../database/digest.ts'
+import { formatPosition } from '../database/position.ts'
+import type { EngineFigures } from '../engine/engine.ts'
+
+export interface StatusInput {
+  readonly database: Database | undefined
+  readonly figures: EngineFigures | undefined
+  /** Unix ms */
+  readonly started: number
+  readonly starting: string | undefined
+  readonly further: Readonly<Record<string, unknown>>
+}
+
+/** The document of `/status`: no records, no changes. u64 become decimal strings when it is written. */
+export function statusDocument({
+  database,
+  figures,
+  started,
+  starting,
+  further,
+}: StatusInput): Record<string, unknown> {
+  if (!database) return { state: 'Starting', ready: false, started, message: starting ?? 'starting', ...further }
+  const { state } = database
+  return {
+    state: database.health.state,
+    ready: database.ready,
+    started,
+    engine: database.engine,
+    engineVersion: database.engineVersion,
+    lineage: database.lineage,
+    epochs: database.epochs,
+    health: database.health,
+    data: {
+      position: formatPosition(state.position),
+      time: state.time,
+      count: state.count,
+      dataBytes: state.dataBytes,
+      digest: formatDigest(state.digest),
+      expiring: state.expiring,
+      log: { base: formatPosition(state.logBase), bytes: state.logBytes },
+    },
+    storage: figures ?? null,
+    tasks: database.tasks,
+    ...further,
+  }
+}
