@@ -34,7 +34,7 @@ export interface LeaderElectorOptions {
   readonly renewDeadline?: number
   /** Between two tries, ms. Default 2 s. */
   readonly retryPeriod?: number
-  /** Called once, when this candidate becomes the leader. */
+  /** Called once, when this candidate becomes the leader. Must not throw. */
   readonly onAcquired?: () => void
   /** Called once, when the leadership is lost and not given back. Work must end at once: the process is expected to exit. */
   readonly onLost: (reason: Error) => void
@@ -122,9 +122,11 @@ export class LeaderElector {
   async stop(): Promise<void> {
     this.#abort.abort(new Error('leader election was stopped'))
     await this.#running
-    if (this.isLeader) await this.#release()
+    const led = this.isLeader
+    // first: another one can lead before the answer to the release is here
     this.#renewedAt = undefined
     this.#metrics.leader.set({ name: this.#options.name }, 0)
+    if (led) await this.#release()
   }
 
   async #run(signal: AbortSignal): Promise<void> {
@@ -243,23 +245,28 @@ export class LeaderElector {
   }
 
   async #release(): Promise<void> {
-    const { api, name, identity } = this.#options
-    if (this.#lease?.spec?.holderIdentity !== identity) return
-    const now = microTime(this.#clock.now())
-    // a new object with a short duration: candidates of other implementations look at it too
-    const spec: LeaseSpec = {
-      ...this.#lease.spec,
-      holderIdentity: '',
-      leaseDurationSeconds: 1,
-      acquireTime: now,
-      renewTime: now,
-    }
+    const { name, identity } = this.#options
     try {
-      await api.update<Lease>(LEASES, { ...this.#lease, spec }, { timeout: Math.max(1, this.#left()) })
+      // a renewal that the stop cut off may have arrived: then the first try meets a conflict
+      await this.#giveBack().catch(async (error: unknown) => {
+        if (!isConflict(error)) throw error
+        await this.#read(AbortSignal.timeout(this.#retryPeriod))
+        await this.#giveBack()
+      })
       this.#log.info({ lease: name, identity }, 'gave the leadership back')
     } catch (error) {
       this.#log.warn({ lease: name, err: error }, 'the lease could not be given back: others wait until it ends')
     }
+  }
+
+  async #giveBack(): Promise<void> {
+    if (this.#lease?.spec?.holderIdentity !== this.#options.identity) return
+    const now = microTime(this.#clock.now())
+    const lease: Lease = {
+      ...this.#lease,
+      spec: { ...this.#lease.spec, holderIdentity: '', leaseDurationSeconds: 1, acquireTime: now, renewTime: now },
+    }
+    await this.#options.api.update<Lease>(LEASES, lease, { timeout: this.#retryPeriod })
   }
 
   async #pause(ms: number, signal: AbortSignal): Promise<void> {
