@@ -8,21 +8,22 @@ export interface EventuallyOptions {
 }
 
 /**
- * Calls `check` until it neither throws nor resolves with false or undefined, and resolves with its value. After the timeout it rejects with
- * the last error, so an `expect` inside says what was still wrong.
+ * Calls `check` until it neither throws nor resolves with false or null, and resolves with its value. (Undefined is what a check made of
+ * `expect` alone gives, so it counts as success.) After the timeout it rejects with the last error, so an `expect` inside says what was
+ * still wrong.
  */
 export async function eventually<T>(
   what: string,
   check: () => Promise<T> | T,
   options: EventuallyOptions = {},
-): Promise<NonNullable<T>> {
+): Promise<Exclude<T, false | null>> {
   const { timeout = 60_000, interval = 250 } = options
   const end = performance.now() + timeout
   let last: unknown
   for (;;) {
     try {
       const value = await check()
-      if (value !== false && value !== undefined && value !== null) return value
+      if (value !== false && value !== null) return value as Exclude<T, false | null>
       last = `the last answer was ${String(value)}`
     } catch (error) {
       last = error

@@ -51,10 +51,10 @@ export function get(namespace: string, kind: string, name: string): Promise<Mani
   return kubectlJson<Manifest>(['-n', namespace, 'get', kind, name])
 }
 
-/** One object, or undefined when it is not there. */
-export async function find(namespace: string, kind: string, name: string): Promise<Manifest | undefined> {
+/** One object, or null when it is not there (for which `eventually` waits). */
+export async function find(namespace: string, kind: string, name: string): Promise<Manifest | null> {
   const text = await kubectl(['-n', namespace, 'get', kind, name, '--ignore-not-found', '-o', 'json'])
-  return text === '' ? undefined : (JSON.parse(text) as Manifest)
+  return text === '' ? null : (JSON.parse(text) as Manifest)
 }
 
 /** All objects of a kind in a namespace. */
@@ -93,7 +93,7 @@ export function patch(namespace: string, kind: string, name: string, body: objec
 }
 
 /** A condition of an object's status, or undefined. */
-export function condition(object: Manifest | undefined, type: string): Condition | undefined {
+export function condition(object: Manifest | null | undefined, type: string): Condition | undefined {
   return (object?.status?.conditions as readonly Condition[] | undefined)?.find(candidate => candidate.type === type)
 }
 
