@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { KvidxError } from '../../../src/common/errors.ts'
 import { readAll } from './body.ts'
 import { type S3Client, single } from './s3-client.ts'
@@ -48,10 +49,11 @@ export async function uploadParts(
 ): Promise<void> {
   const stop = new AbortController()
   const linked = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal
-  const uploadId = await create(client, key, linked)
+  // waited for even when cancelled: an upload whose name we never learn cannot be aborted
+  const uploadId = await create(client, key)
+  const running = new Set<Promise<void>>()
   try {
     const parts: Part[] = []
-    const running = new Set<Promise<void>>()
     let number = 0
     let total = 0
     const start = (block: Buffer) => {
@@ -80,13 +82,14 @@ export async function uploadParts(
     await complete(client, key, uploadId, parts, total, linked)
   } catch (thrown) {
     stop.abort(thrown)
+    await Promise.allSettled(running)
     await abort(client, key, uploadId)
     throw thrown
   }
 }
 
-async function create(client: S3Client, key: string, signal: AbortSignal): Promise<string> {
-  const response = await client.send({ method: 'POST', key, query: { uploads: '' }, signal })
+async function create(client: S3Client, key: string): Promise<string> {
+  const response = await client.send({ method: 'POST', key, query: { uploads: '' } })
   const id = text((await readAll(response.body, MIB, 'the answer')).toString('utf8'), 'UploadId')
   if (!id) throw new KvidxError('store_unreachable', `${key}: the store began an upload without naming it`)
   return id
@@ -141,12 +144,19 @@ async function complete(
     throw new KvidxError('backup_corrupt', `${key}: ${total} bytes were uploaded, the store has ${size}`, { key })
 }
 
-/** Best effort: without the right to abort, the bucket's own rule or `prune` removes what is left. */
+/**
+ * Best effort: without the right to abort, the bucket's own rule or `prune` removes what is left. A part that the store was still
+ * taking when we broke off can outlive an abort, so it is repeated until the upload is not known any more.
+ */
 async function abort(client: S3Client, key: string, uploadId: string): Promise<void> {
+  const signal = AbortSignal.timeout(10_000)
   try {
-    const signal = AbortSignal.timeout(10_000)
-    const response = await client.send({ method: 'DELETE', key, query: { uploadId }, accept: [404], signal })
-    await response.body.dump()
+    for (let turn = 0; turn < 4; turn++) {
+      if (turn > 0) await sleep(50 * 2 ** turn)
+      const response = await client.send({ method: 'DELETE', key, query: { uploadId }, accept: [404], signal })
+      await response.body.dump()
+      if (response.status === 404) return
+    }
   } catch {
     // the error that led here is the one to tell
   }
