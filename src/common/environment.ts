@@ -41,7 +41,6 @@ export const VARIABLES = {
   KVIDX_NODE: { kind: 'text', help: 'name of the node, for the lock file and status' },
   KVIDX_NODE_BINARY: { kind: 'text', help: 'path of Node 24, when the system has an older one (read by bin/kvidx)' },
   KVIDX_ROCKSDB_LIBRARY: { kind: 'text', help: 'path of librocksdb, when it is not where systems keep it' },
-  KVIDX_LMDB_LIBRARY: { kind: 'text', help: 'path of liblmdb, when it is not where systems keep it' },
   KVIDX_FAILPOINTS: { kind: 'text', help: 'for tests: places where the program dies, waits or fails' },
   // commands for people
   KVIDX_SERVER: { kind: 'text', help: 'address of the data API: http://host:7400 or unix:///path' },
@@ -109,7 +108,6 @@ export const environment = new Environment(process.env)
 
 /** The path of a shared library that the user chose, or undefined. */
 export function libraryOverride(library: 'rocksdb' | 'lmdb'): string | undefined {
-  return environment.read(library === 'rocksdb' ? 'KVIDX_ROCKSDB_LIBRARY' : 'KVIDX_LMDB_LIBRARY')
 }
 
 /** Failpoints that a test armed, or undefined. */

@@ -1,6 +1,6 @@
 import koffi, { type LibraryHandle } from 'koffi'
 import { KvidxError } from '../../../src/common/errors.ts'
-import { libraryPath } from '../native/library.ts'
+import { rocksLibraryPath } from '../native/library.ts'
 
 /**
  * The part of RocksDB's C API (7.8) that is used. Every pointer is a plain number, which makes a call cost some 70 ns instead of
@@ -9,7 +9,17 @@ import { libraryPath } from '../native/library.ts'
 const SIGNATURES = {
   // database
   rocksdb_open_column_families: ['void*', 'void*', 'void*', 'int', 'void*', 'void*', 'void*', 'void*'],
-  rocksdb_open_for_read_only: ['void*', 'void*', 'void*', 'uchar', 'void*'],
+  rocksdb_open_for_read_only_column_families: [
+    'void*',
+    'void*',
+    'void*',
+    'int',
+    'void*',
+    'void*',
+    'void*',
+    'uchar',
+    'void*',
+  ],
   rocksdb_list_column_families: ['void*', 'void*', 'void*', 'void*', 'void*'],
   rocksdb_list_column_families_destroy: ['void', 'void*', 'size_t'],
   rocksdb_column_family_handle_destroy: ['void', 'void*'],
@@ -17,14 +27,12 @@ const SIGNATURES = {
   rocksdb_close: ['void', 'void*'],
   rocksdb_free: ['void', 'void*'],
   // reading
-  rocksdb_get_pinned: ['void*', 'void*', 'void*', 'void*', 'size_t', 'void*'],
   rocksdb_get_pinned_cf: ['void*', 'void*', 'void*', 'void*', 'void*', 'size_t', 'void*'],
   rocksdb_pinnableslice_value: ['void*', 'void*', 'void*'],
   rocksdb_pinnableslice_destroy: ['void', 'void*'],
   rocksdb_get_latest_sequence_number: ['uint64', 'void*'],
   rocksdb_create_snapshot: ['void*', 'void*'],
   rocksdb_release_snapshot: ['void', 'void*', 'void*'],
-  rocksdb_create_iterator: ['void*', 'void*', 'void*'],
   rocksdb_create_iterator_cf: ['void*', 'void*', 'void*', 'void*'],
   rocksdb_iter_destroy: ['void', 'void*'],
   rocksdb_iter_valid: ['uchar', 'void*'],
@@ -129,7 +137,7 @@ let loaded: RocksLibrary | undefined
 
 /** The library, loaded once a thread. Error: `engine_unavailable`, which says what to install. */
 export function rocksLibrary(): RocksLibrary {
-  loaded ??= bind(libraryPath('rocksdb'))
+  loaded ??= bind(rocksLibraryPath())
   return loaded
 }
 

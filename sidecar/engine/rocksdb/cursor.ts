@@ -99,7 +99,7 @@ export class Cursor {
   }
 
   /** The u64 at a byte of the loaded key. */
-  key64(offset: 0 | 8 = 0): bigint {
+  key64(offset: 0 | 4 | 8 = 0): bigint {
     return this.#frame.data.getBigUint64(KEY + offset)
   }
 

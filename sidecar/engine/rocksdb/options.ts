@@ -1,7 +1,8 @@
 import type { EngineTuning } from '../engine.ts'
-import { type Address, Block, cString } from '../native/memory.ts'
+import { type Address, Block } from '../native/memory.ts'
+import { cText } from '../native/pointers.ts'
 import type { RocksLibrary } from './binding.ts'
-import { rocksFailure } from './failure.ts'
+import { check } from './families.ts'
 
 const MIB = 1 << 20
 
@@ -108,15 +109,18 @@ export class OpenOptions {
 function parse(library: RocksLibrary, text: string): Address {
   const base = library.rocksdb_options_create()
   const parsed = library.rocksdb_options_create()
-  const block = new Block(16 + Buffer.byteLength(text) + 1)
-  block.bytes.set(new TextEncoder().encode(text), 16)
-  library.rocksdb_get_options_from_string(base, block.address + 16, parsed, block.address)
-  library.rocksdb_options_destroy(base)
-  const error = Number(block.words[0])
-  block.free()
-  if (error === 0) return parsed
-  const message = cString(error)
-  library.rocksdb_free(error)
-  library.rocksdb_options_destroy(parsed)
-  throw rocksFailure(message, 'options')
+  const error = new Block(8)
+  const wish = cText(text)
+  try {
+    library.rocksdb_get_options_from_string(base, wish.address, parsed, error.address)
+    check(library, error, 'options')
+    return parsed
+  } catch (thrown) {
+    library.rocksdb_options_destroy(parsed)
+    throw thrown
+  } finally {
+    library.rocksdb_options_destroy(base)
+    wish.free()
+    error.free()
+  }
 }

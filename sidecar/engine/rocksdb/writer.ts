@@ -10,11 +10,13 @@ import type {
   ReadView,
   WriteTransaction,
 } from '../engine.ts'
-import { type Address, Block } from '../native/memory.ts'
+import type { Address } from '../native/memory.ts'
+import { cText } from '../native/pointers.ts'
 import { Batch } from './batch.ts'
 import { compactEverything, compactionBusy, type Slice, slices, suggestCompaction } from './compaction.ts'
+import { closeFamilies } from './families.ts'
 import { families, fileSizes, rocksFigures, tableSizes } from './figures.ts'
-import { closeDatabase, DIRECTORY, type OpenDatabase, openDatabase } from './open.ts'
+import { DIRECTORY, type OpenDatabase, openDatabase } from './open.ts'
 import { Session } from './session.ts'
 import { RocksTransaction } from './transaction.ts'
 import { RocksView } from './view.ts'
@@ -145,9 +147,7 @@ class RocksWriter implements EngineWriter {
     const { library, errorSlot } = this.#session
     const checkpoint = library.rocksdb_checkpoint_object_create(this.#database.handles.database, errorSlot)
     this.#session.check('checkpoint')
-    const text = Buffer.from(`${path}\0`)
-    const name = new Block(text.length)
-    name.bytes.set(text)
+    const name = cText(path)
     library.rocksdb_checkpoint_create(checkpoint, name.address, 0, errorSlot)
     library.rocksdb_checkpoint_object_destroy(checkpoint)
     name.free()
@@ -171,13 +171,14 @@ class RocksWriter implements EngineWriter {
     this.#session.ensureIdle()
     this.#session.gate.close()
     const { library } = this.#session
+    // Also what Normal and Off did not sync yet: a clean end loses nothing.
     library.rocksdb_flush_wal(this.#database.handles.database, 1, this.#session.errorSlot)
     this.#view.free()
     this.#batch.free()
     this.#transaction.free()
     library.rocksdb_writeoptions_destroy(this.#writeOptions)
     this.#session.end()
-    closeDatabase(library, this.#database)
+    closeFamilies(library, this.#database)
     this.#session.check('sync the WAL')
   }
 }

@@ -1,25 +1,25 @@
 import { describe, test } from 'vitest'
-import { libraryPath, type NativeLibrary } from '../../../sidecar/engine/native/library.ts'
+import { rocksLibraryPath } from '../../../sidecar/engine/native/library.ts'
 
 /**
- * Tests that need a library of the system. Where it is missing they are skipped, visibly, and the reason says what to install; on a
- * build machine (CI=true) a missing library is a failure.
+ * Tests that need RocksDB's library from the system. Where it is missing they are skipped, visibly, and the reason says what to
+ * install; on a build machine (CI=true) a missing library is a failure.
  */
-export function describeWith(library: NativeLibrary, name: string, body: () => void): void {
-  const missing = whyMissing(library)
+export function describeWithRocksdb(name: string, body: () => void): void {
+  const missing = whyMissing()
   if (missing === undefined) return void describe(name, body)
   if (process.env.CI === 'true') {
-    return void test(`${name}: the library of ${library} is installed`, () => {
+    return void test(`${name}: RocksDB's library is installed`, () => {
       throw new Error(missing)
     })
   }
   console.warn(`SKIPPED: ${name}: ${missing}`)
-  describe.skip(`${name} (SKIPPED: no library of ${library})`, body)
+  describe.skip(`${name} (SKIPPED: RocksDB's library is not installed)`, body)
 }
 
-function whyMissing(library: NativeLibrary): string | undefined {
+function whyMissing(): string | undefined {
   try {
-    libraryPath(library)
+    rocksLibraryPath()
     return undefined
   } catch (error) {
     return error instanceof Error ? error.message : String(error)

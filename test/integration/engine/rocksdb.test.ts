@@ -1,9 +1,9 @@
 import { closeSync, openSync, readdirSync, statSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { engineContract } from './contract.ts'
-import { describeWith } from './native.ts'
+import { describeWithRocksdb } from './native.ts'
 
-describeWith('rocksdb', 'RocksDB', () => {
+describeWithRocksdb('RocksDB', () => {
   engineContract({
     kind: 'RocksDB',
     tuning: { syncMode: 'Full' },
