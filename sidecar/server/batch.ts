@@ -135,7 +135,7 @@ function outcomeJson(outcome: OperationOutcome): Record<string, unknown> {
     ...('digest' in outcome && outcome.digest !== undefined && { etag: formatDigest(outcome.digest) }),
     ...(outcome.outcome === 'changed' && {
       created: outcome.created,
-      removed: outcome.removed,
+      removed: outcome.removed === undefined ? undefined : String(outcome.removed),
       length: outcome.length,
       previous: outcome.previous && recordJson(outcome.previous),
     }),

@@ -90,7 +90,7 @@ export async function* changeLines(chunks: AsyncIterable<Uint8Array>, since: Pos
       let text = ''
       for (const change of changesOf(frame)) {
         const position = { epoch: header.epoch, seq: seq++ }
-        if (position.epoch === since.epoch && position.seq <= since.seq) continue
+        if (position.seq <= since.seq) continue
         text += `${JSON.stringify({
           position: formatPosition(position),
           commit,

@@ -30,6 +30,9 @@ export interface ListenerContext {
 /** Slower than this is logged: design section 7. Milliseconds. */
 const SLOW = 100
 
+/** Bytes below which copying is cheaper than a write of two pieces. */
+const SMALL = 16 * 1024
+
 /** Answers above this are sent piece by piece, and count against the memory that requests may hold. Bytes. */
 const LARGE = 256 * 1024
 
@@ -105,7 +108,9 @@ export class Exchange {
     if (this.hasBody && !this.req.complete) this.#answerBeforeBody(status, headers, body)
     else {
       res.writeHead(status, headers)
-      res.end(body)
+      // one string goes out with the head in one piece, bytes would be a second one
+      if (typeof body === 'object' && body.byteLength <= SMALL) res.end(latin1(body), 'latin1')
+      else res.end(body)
     }
     this.done(status < 400 ? 'ok' : status < 500 ? 'rejected' : 'failed')
   }
@@ -233,4 +238,8 @@ export class Refusal extends KvidxError {
     this.headers = also.headers ?? {}
     this.position = also.position
   }
+}
+
+function latin1(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).latin1Slice()
 }
