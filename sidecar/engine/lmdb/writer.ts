@@ -5,7 +5,7 @@ import type { EngineFigures, EngineOptions, EngineShare, EngineWriter, Progress,
 import { syncPath } from '../files.ts'
 import { copyEnvironment } from './copy.ts'
 import { type Environment, lmdbFigures, lmdbVersion, openEnvironment, pageUse } from './environment.ts'
-import { guarded } from './errors.ts'
+import { guarded, lmdbError } from './errors.ts'
 import { MapLimit } from './limit.ts'
 import { LmdbTransaction } from './transaction.ts'
 import { LmdbView } from './view.ts'
@@ -43,23 +43,21 @@ class LmdbWriter implements EngineWriter {
   }
 
   transact<T>(body: (transaction: WriteTransaction) => T): T {
-    return guarded('commit', () => {
+    let result: { readonly value: T } | undefined
+    try {
       this.#limit.begin()
-      let result: { readonly value: T } | undefined
-      try {
-        this.#environment.root.transactionSync(() => {
-          this.#transaction.begin()
-          result = { value: body(this.#transaction) }
-          this.#transaction.finish()
-        })
-      } catch (thrown) {
-        this.#transaction.abandon()
-        this.#limit.forget()
-        throw thrown
-      }
-      if (result === undefined) throw new KvidxError('internal', 'LMDB did not run the transaction')
-      return result.value
-    })
+      this.#environment.root.transactionSync(() => {
+        this.#transaction.begin()
+        result = { value: body(this.#transaction) }
+        this.#transaction.finish()
+      })
+    } catch (thrown) {
+      this.#transaction.abandon()
+      this.#limit.forget()
+      throw lmdbError(thrown, 'commit', this.#options.directory)
+    }
+    if (result === undefined) throw new KvidxError('internal', 'LMDB did not run the transaction')
+    return result.value
   }
 
   flush(): void {

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs'
+import { closeSync, existsSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { KvidxError } from '../../../src/common/errors.ts'
@@ -44,6 +44,8 @@ export function connectWriter(options: EngineOptions): Connection {
   const { directory, tuning } = options
   const file = databaseFile(directory)
   const isNew = fileSize(file) === 0
+  // SQLite would make it readable to everybody; its other files take the mode of this one.
+  if (!existsSync(file)) closeSync(openSync(file, 'wx', 0o600))
   const connection = new Database(file, { timeout: tuning.busyTimeout ?? DEFAULT_BUSY_TIMEOUT_MS })
   try {
     sqliteVersion(connection)

@@ -1,9 +1,6 @@
-import { statfsSync } from 'node:fs'
 import Database from 'better-sqlite3'
 import { type ErrorCode, KvidxError } from '../../../src/common/errors.ts'
-
-/** Below this much free space an I/O error of the WAL index is taken for a full disk: SQLite reports it as plain I/O. */
-const FULL_BELOW = 1 << 20
+import { isFull } from '../files.ts'
 
 function codeOf(code: string, directory: string): ErrorCode {
   if (code === 'SQLITE_FULL') return 'no_space'
@@ -16,15 +13,6 @@ function codeOf(code: string, directory: string): ErrorCode {
     return 'engine_io'
   if (code === 'SQLITE_PERM' || code === 'SQLITE_AUTH') return 'engine_io'
   return 'internal'
-}
-
-function isFull(directory: string): boolean {
-  try {
-    const { bavail, bsize } = statfsSync(directory)
-    return bavail * bsize < FULL_BELOW
-  } catch {
-    return false
-  }
 }
 
 /** An error of the binding as a KvidxError; whatever else was thrown (by a visitor, say) passes through unchanged. */

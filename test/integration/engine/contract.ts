@@ -1,4 +1,5 @@
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
@@ -23,6 +24,17 @@ export interface Subject {
 
 const MAX = (1n << 64n) - 1n
 const never = (): boolean => false
+
+/** A file system of 32 MiB, or undefined where this process may not mount one. */
+function mountSmallDisk(path: string): string | undefined {
+  mkdirSync(path)
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=32m', 'kvidx-test', path], { stdio: 'pipe' })
+    return path
+  } catch {
+    return undefined
+  }
+}
 
 /** The contract of sidecar/engine/engine.ts, on a real engine in a real directory. */
 export function engineContract(subject: Subject): void {
@@ -644,6 +656,57 @@ export function engineContract(subject: Subject): void {
         problems = [String(thrown)]
       }
       expect(problems.length).toBeGreaterThan(0)
+    })
+  })
+
+  describe('a full disk', () => {
+    let mounted: string | undefined
+
+    beforeEach(() => {
+      mounted = mountSmallDisk(join(root, 'disk'))
+    })
+
+    afterEach(() => {
+      if (mounted !== undefined) execFileSync('umount', ['-l', mounted])
+    })
+
+    test('gives no_space, loses nothing that was acknowledged, and lets writes go on when there is room again', async context => {
+      if (mounted === undefined) return context.skip('a small disk can be mounted by root alone')
+      const disk = join(mounted, 'db')
+      mkdirSync(disk)
+      const ballast = join(mounted, 'ballast')
+      writeFileSync(ballast, noise(8 << 20))
+      const small = await openWriter({ kind, directory: disk, tuning })
+      const beside = await openReader(small.share)
+      const acknowledged: bigint[] = []
+      let failure: unknown
+      for (let key = 0n; key < 2000n && failure === undefined; key++) {
+        try {
+          small.transact(transaction => {
+            transaction.insert(record(key, noise(64 << 10, Number(key) + 1)))
+            transaction.appendLog({ firstSeq: key + 1n, lastSeq: key + 1n, frame: noise(100) })
+          })
+          acknowledged.push(key)
+        } catch (thrown) {
+          failure = thrown
+        }
+      }
+      expect(failure).toMatchObject({ code: 'no_space' })
+      expect(acknowledged.length).toBeGreaterThan(20)
+      expect(keysOf(small.view)).toEqual(acknowledged)
+      expect(beside.getWithMeta(acknowledged.at(-1)!, '').record?.data.length).toBe(64 << 10)
+      rmSync(ballast)
+      small.transact(transaction => {
+        for (const key of acknowledged.slice(0, 10)) transaction.remove(kept(transaction.get(key)!))
+      })
+      small.transact(transaction => transaction.insert(record(1_000_000n)))
+      const expected = [...acknowledged.slice(10), 1_000_000n]
+      expect(keysOf(small.view)).toEqual(expected)
+      beside.close()
+      small.close()
+      const again = await openWriter({ kind, directory: disk, tuning })
+      expect(keysOf(again.view)).toEqual(expected)
+      again.close()
     })
   })
 
