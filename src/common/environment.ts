@@ -106,10 +106,6 @@ export class Environment {
 /** The environment of this process, read anew at each call. */
 export const environment = new Environment(process.env)
 
-/** The path of a shared library that the user chose, or undefined. */
-export function libraryOverride(library: 'rocksdb' | 'lmdb'): string | undefined {
-}
-
 /** Failpoints that a test armed, or undefined. */
 export function failpointSetting(): string | undefined {
   return environment.read('KVIDX_FAILPOINTS')
