@@ -2,7 +2,7 @@ import { type Clock, systemClock } from '../common/clock.ts'
 import { isConflict, KubeApiError } from './api-error.ts'
 import type { Informer } from './informer.ts'
 import { linkedAbort } from './linked-abort.ts'
-import { type Log, silentLog } from './log.ts'
+import { type RuntimeLog, silentLog } from './log.ts'
 import type { KeyMapping } from './mapping.ts'
 import { KubeMetrics } from './metrics.ts'
 import type { KubeObject } from './object.ts'
@@ -66,7 +66,7 @@ export interface ControllerOptions {
   readonly stopGrace?: number
   readonly clock?: Clock
   readonly metrics?: KubeMetrics
-  readonly log?: Log
+  readonly log?: RuntimeLog
 }
 
 /** Watches lead to keys, keys wait in a queue, workers reconcile them. */
@@ -79,7 +79,7 @@ export class Controller {
   readonly #stopGrace: number
   readonly #clock: Clock
   readonly #metrics: KubeMetrics
-  readonly #log: Log
+  readonly #log: RuntimeLog
   readonly #queue: WorkQueue
   readonly #abort = new AbortController()
   #unsubscribe: (() => void)[] = []

@@ -1,7 +1,7 @@
 import { type Clock, systemClock } from '../common/clock.ts'
 import type { KubeApi } from './api.ts'
 import type { Random } from './backoff.ts'
-import { type Log, silentLog } from './log.ts'
+import { type RuntimeLog, silentLog } from './log.ts'
 import { KubeMetrics } from './metrics.ts'
 import type { KubeObject, Resource } from './object.ts'
 import { Reflector } from './reflector.ts'
@@ -24,7 +24,7 @@ export interface InformerOptions<T extends KubeObject> {
   readonly clock?: Clock
   readonly random?: Random
   readonly metrics?: KubeMetrics
-  readonly log?: Log
+  readonly log?: RuntimeLog
 }
 
 /** A copy of a resource in memory that follows the API server, and tells of every change. Several controllers can share one. */
@@ -35,7 +35,7 @@ export class Informer<T extends KubeObject> {
   readonly #handlers = new Set<ChangeHandler<T>>()
   readonly #transform: (object: T) => T
   readonly #metrics: KubeMetrics
-  readonly #log: Log
+  readonly #log: RuntimeLog
   readonly #listed = new Set<string>()
   readonly #synced = Promise.withResolvers<void>()
   readonly #abort = new AbortController()

@@ -3,7 +3,7 @@ import type { KubeApi } from './api.ts'
 import { isAlreadyExists, isConflict, isNotFound } from './api-error.ts'
 import type { Random } from './backoff.ts'
 import { linkedAbort } from './linked-abort.ts'
-import { type Log, silentLog } from './log.ts'
+import { type RuntimeLog, silentLog } from './log.ts'
 import { KubeMetrics } from './metrics.ts'
 import { microTime } from './micro-time.ts'
 import type { KubeObject } from './object.ts'
@@ -43,7 +43,7 @@ export interface LeaderElectorOptions {
   readonly clock?: Clock
   readonly random?: Random
   readonly metrics?: KubeMetrics
-  readonly log?: Log
+  readonly log?: RuntimeLog
 }
 
 /**
@@ -61,7 +61,7 @@ export class LeaderElector {
   readonly #clock: Clock
   readonly #random: Random
   readonly #metrics: KubeMetrics
-  readonly #log: Log
+  readonly #log: RuntimeLog
   readonly #abort = new AbortController()
   readonly #acquired = Promise.withResolvers<void>()
   #running: Promise<void> | undefined

@@ -1,7 +1,7 @@
 import { type Clock, systemClock, type Timer } from '../common/clock.ts'
 import type { KubeApi } from './api.ts'
 import { isAlreadyExists, KubeApiError, undefinedIfMissing } from './api-error.ts'
-import { type Log, silentLog } from './log.ts'
+import { type RuntimeLog, silentLog } from './log.ts'
 import { KubeMetrics } from './metrics.ts'
 import { microTime } from './micro-time.ts'
 import { type KubeObject, keyOf } from './object.ts'
@@ -25,7 +25,7 @@ export interface EventRecorderOptions {
   readonly instance: string
   readonly clock?: Clock
   readonly metrics?: KubeMetrics
-  readonly log?: Log
+  readonly log?: RuntimeLog
 }
 
 /** While events are remembered, they are looked through so often, ms. */
@@ -70,7 +70,7 @@ export class EventRecorder {
   readonly #options: EventRecorderOptions
   readonly #clock: Clock
   readonly #metrics: KubeMetrics
-  readonly #log: Log
+  readonly #log: RuntimeLog
   readonly #series = new Map<string, Series>()
   readonly #budgets = new Map<string, Budget>()
   readonly #waiting = new Set<Series>()

@@ -2,7 +2,7 @@ import { type Clock, systemClock } from '../common/clock.ts'
 import type { KubeApi, Scope, WatchEvent } from './api.ts'
 import { isExpired, KubeApiError } from './api-error.ts'
 import { Backoff, type Random } from './backoff.ts'
-import { type Log, silentLog } from './log.ts'
+import { type RuntimeLog, silentLog } from './log.ts'
 import { KubeMetrics, type WatchRestartReason } from './metrics.ts'
 import type { KubeObject, Resource } from './object.ts'
 
@@ -22,7 +22,7 @@ export interface ReflectorOptions<T extends KubeObject> {
   readonly clock?: Clock
   readonly random?: Random
   readonly metrics?: KubeMetrics
-  readonly log?: Log
+  readonly log?: RuntimeLog
 }
 
 /** First and longest ceiling of the pause after a failure, ms. */
@@ -44,7 +44,7 @@ export class Reflector<T extends KubeObject> {
   readonly #clock: Clock
   readonly #random: Random
   readonly #metrics: KubeMetrics
-  readonly #log: Log
+  readonly #log: RuntimeLog
   #resourceVersion: string | undefined
   #heard = 0
   #failures = 0
