@@ -45,7 +45,7 @@ export async function openSource(
 
 async function openDirectory(path: string, options: SourceOptions): Promise<RecordSource> {
   const kind = expectKind(detectDirectory(await readdir(path)), options, path)
-  // loaded only here: each needs a library of the system
+  // loaded only here: RocksDB needs a library of the system
   if (kind === 'rocksdb') return (await import('./rocksdb-directory.ts')).openRocksdbDirectory(path, scratchOf(options))
   return (await import('./lmdb-directory.ts')).openLmdbDirectory(path, scratchOf(options))
 }
