@@ -59,7 +59,7 @@ describe('the map of LMDB', () => {
         worker.once('message', resolve)
       })
     await answer()
-    const rounds = 300
+    const rounds = 100
     const race = answer()
     worker.postMessage({ do: 'race', key: 0n, until: rounds })
     const before = writer.figures().mapBytes!
