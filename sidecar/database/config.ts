@@ -18,10 +18,11 @@ export interface DatabaseConfig {
   /** Says where the first data comes from, when bootstrap asks for some. */
   readonly bootstrap?: string
   readonly limits: CommitLimits
-  readonly changeLog: { readonly maxBytes: number }
+  /** Bytes of frames kept while consumers need them, and for followers alone. */
+  readonly changeLog: { readonly maxBytes: number; readonly idleBytes: number }
   readonly recovery: {
     readonly onCorruption: 'Stop' | 'RestoreLatest' | 'Salvage'
-    readonly fullCheck: 'Auto' | 'Always'
+    readonly fullCheck: 'Background' | 'Always'
     readonly allowEmpty?: string
     /** How long expired records of an adopted volume are left alone. */
     readonly adoptGrace: number
@@ -42,8 +43,8 @@ export function databaseConfig(
     node: 'localhost',
     tuning: { syncMode: 'Full' },
     limits: { maxDataBytes: 64 * MIB, atomicBytes: 64 * MIB, atomicRecords: 100_000 },
-    changeLog: { maxBytes: 1024 * MIB },
-    recovery: { onCorruption: 'Stop', fullCheck: 'Auto', adoptGrace: 24 * 3600_000 },
+    changeLog: { maxBytes: 1024 * MIB, idleBytes: 64 * MIB },
+    recovery: { onCorruption: 'Stop', fullCheck: 'Background', adoptGrace: 24 * 3600_000 },
     lockTimeout: 0,
     quarantine: { keepMs: 7 * 24 * 3600_000 },
     ...given,

@@ -6,8 +6,6 @@ import { Writer } from './writer.ts'
 
 /** Threads for scans, exports and checks. Two cores are what most databases have. */
 const READER_THREADS = 2
-/** What the log keeps for followers when no consumer pins it. */
-const IDLE_LOG_BYTES = 64 * 1024 * 1024
 
 /** One opening of the engine: the writer's thread, the readers' threads, and the reader for point reads in this thread. */
 export interface Session {
@@ -26,7 +24,7 @@ export async function openSession(config: DatabaseConfig, directory: string): Pr
   const writer = await Writer.open({
     options: engineOptions(config, directory),
     limits: config.limits,
-    log: { maxBytes: config.changeLog.maxBytes, idleBytes: Math.min(IDLE_LOG_BYTES, config.changeLog.maxBytes) },
+    log: config.changeLog,
   })
   let readers: Readers | undefined
   let points: EngineReader | undefined

@@ -1,0 +1,160 @@
+import type { Clock, Timer } from '../../src/common/clock.ts'
+import { asKvidxError, KvidxError } from '../../src/common/errors.ts'
+import type { TaskName, TaskStatus } from '../database/database.ts'
+import type { TaskRunner } from '../database/local-database.ts'
+
+/** What a task may use while it runs. */
+export interface TaskContext {
+  readonly signal: AbortSignal
+  readonly parameters: Readonly<Record<string, string>>
+  /** 0 … 1 */
+  progress(part: number): void
+}
+
+export interface Task {
+  readonly name: TaskName
+  /** Milliseconds between runs by schedule; undefined: only when asked. */
+  readonly interval?: number
+  /** Parameters that a caller may give. */
+  readonly parameters: readonly string[]
+  run(context: TaskContext): Promise<Record<string, unknown>>
+}
+
+interface Entry {
+  readonly task: Task
+  running: { promise: Promise<Record<string, unknown>>; controller: AbortController } | undefined
+  status: TaskStatus
+  timer: Timer | undefined
+}
+
+/** Told when a task ends; for metrics and the log. */
+export type TaskListener = (
+  name: TaskName,
+  outcome: 'ok' | 'failed' | 'cancelled',
+  seconds: number,
+  message: string | undefined,
+) => void
+
+/** The long tasks: at most one run of each at a time, by schedule or on request, with progress and a way to stop it. */
+export class TaskBoard implements TaskRunner {
+  readonly #clock: Clock
+  readonly #entries = new Map<TaskName, Entry>()
+  readonly #listener: TaskListener
+  #stopped = false
+
+  constructor(tasks: readonly Task[], clock: Clock, listener: TaskListener) {
+    this.#clock = clock
+    this.#listener = listener
+    for (const task of tasks)
+      this.#entries.set(task.name, {
+        task,
+        running: undefined,
+        status: { name: task.name, running: false },
+        timer: undefined,
+      })
+  }
+
+  get statuses(): readonly TaskStatus[] {
+    return [...this.#entries.values()].map(entry => entry.status)
+  }
+
+  start(): void {
+    for (const entry of this.#entries.values()) this.#schedule(entry)
+  }
+
+  /** Errors: invalid_parameter for a parameter that the task does not have; what the task throws. Joins a run under way. */
+  run(
+    name: TaskName,
+    parameters: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): Promise<Record<string, unknown>> {
+    const entry = this.#entries.get(name)
+    if (!entry || this.#stopped) return Promise.reject(new KvidxError('not_ready', `task ${name} cannot run now`))
+    const unknown = Object.keys(parameters).find(parameter => !entry.task.parameters.includes(parameter))
+    if (unknown !== undefined)
+      return Promise.reject(
+        new KvidxError(
+          'unknown_parameter',
+          `${unknown}: task ${name} does not have it (allowed: ${entry.task.parameters.join(', ') || 'none'})`,
+          { field: unknown },
+        ),
+      )
+    const running = entry.running ?? this.#begin(entry, parameters)
+    const cancel = () => running.controller.abort()
+    signal.addEventListener('abort', cancel, { once: true })
+    return running.promise.finally(() => signal.removeEventListener('abort', cancel))
+  }
+
+  cancel(name: TaskName): boolean {
+    const running = this.#entries.get(name)?.running
+    running?.controller.abort()
+    return running !== undefined
+  }
+
+  /** Cancels what runs and waits for it. */
+  async stop(): Promise<void> {
+    this.#stopped = true
+    for (const entry of this.#entries.values()) {
+      entry.timer?.cancel()
+      entry.running?.controller.abort()
+    }
+    await Promise.allSettled([...this.#entries.values()].map(entry => entry.running?.promise))
+  }
+
+  #schedule(entry: Entry): void {
+    const { interval } = entry.task
+    if (interval === undefined || this.#stopped) return
+    entry.timer?.cancel()
+    entry.status = { ...entry.status, nextRun: this.#clock.now() + interval }
+    entry.timer = this.#clock.setTimer(interval, () => {
+      const run = entry.running ?? this.#begin(entry, {})
+      // its failure stands in the status; the next run comes all the same
+      run.promise.catch(() => {})
+    })
+  }
+
+  #begin(
+    entry: Entry,
+    parameters: Readonly<Record<string, string>>,
+  ): { promise: Promise<Record<string, unknown>>; controller: AbortController } {
+    const controller = new AbortController()
+    const began = this.#clock.monotonic()
+    entry.status = { ...entry.status, running: true, lastRun: this.#clock.now() }
+    const end = (outcome: 'ok' | 'failed' | 'cancelled', message?: string) => {
+      const lastDurationMs = this.#clock.monotonic() - began
+      const { progress: _, lastMessage: __, ...rest } = entry.status
+      entry.status = {
+        ...rest,
+        running: false,
+        lastDurationMs,
+        lastOutcome: outcome,
+        ...(message !== undefined && { lastMessage: message }),
+      }
+      entry.running = undefined
+      this.#listener(entry.task.name, outcome, lastDurationMs / 1000, message)
+      this.#schedule(entry)
+    }
+    const context: TaskContext = {
+      signal: controller.signal,
+      parameters,
+      progress: part => {
+        entry.status = { ...entry.status, progress: Math.min(1, Math.max(0, part)) }
+      },
+    }
+    const promise = entry.task.run(context).then(
+      result => {
+        end('ok')
+        return result
+      },
+      (error: unknown) => {
+        const failure = controller.signal.aborted
+          ? new KvidxError('cancelled', `task ${entry.task.name} was cancelled`, {}, error)
+          : asKvidxError(error)
+        end(failure.code === 'cancelled' ? 'cancelled' : 'failed', failure.message)
+        throw failure
+      },
+    )
+    entry.running = { promise, controller }
+    return entry.running
+  }
+}

@@ -1,0 +1,123 @@
+import type { DynamicConfig } from '../../src/api/v1alpha1/sidecar-config.ts'
+import type { Clock } from '../../src/common/clock.ts'
+import { KvidxError } from '../../src/common/errors.ts'
+import { formatDigest } from '../database/digest.ts'
+import type { LocalDatabase } from '../database/local-database.ts'
+import { formatPosition } from '../database/position.ts'
+import type { Task } from './task-board.ts'
+
+type Settings = DynamicConfig['maintenance']
+
+/** A slice of expiry must not hold up a write for longer than this. */
+const SLICE_MS = 50
+const FIRST_SLICE = 500
+
+/** Removes expired records in slices that adapt to the disk, so that no write waits for more than about 50 ms. */
+export function expireTask(database: LocalDatabase, settings: Settings['expiry'], clock: Clock): Task {
+  return {
+    name: 'expire',
+    interval: settings.interval,
+    parameters: [],
+    async run({ signal }) {
+      const until = BigInt(clock.now())
+      let limit = Math.min(FIRST_SLICE, settings.batchSize)
+      let removed = 0
+      for (;;) {
+        if (signal.aborted) throw new KvidxError('cancelled', 'expiry was cancelled')
+        const began = clock.monotonic()
+        const slice = await database.session().writer.call('expire', { until, limit })
+        removed += slice.removed
+        if (slice.removed < limit) return { removed }
+        const took = clock.monotonic() - began
+        limit = Math.max(10, Math.min(settings.batchSize, Math.floor((limit * SLICE_MS) / 2 / Math.max(1, took))))
+      }
+    },
+  }
+}
+
+/** Moves the WAL into the database; cuts the file when no reader holds it. */
+export function checkpointTask(database: LocalDatabase, settings: Settings['checkpoint']): Task {
+  return {
+    name: 'checkpoint',
+    interval: settings.interval,
+    parameters: [],
+    async run() {
+      const { writer } = database.session()
+      // TRUNCATE waits for nobody here: with writes under way it only moves what it can
+      const mode = database.queuedWrites === 0 ? 'truncate' : 'passive'
+      return { ...(await writer.call('checkpoint', { mode })) }
+    },
+  }
+}
+
+/** Gives unused pages back, a slice at a time between commits. */
+export function vacuumTask(database: LocalDatabase, settings: Settings['vacuum']): Task {
+  return {
+    name: 'vacuum',
+    interval: settings.interval,
+    parameters: [],
+    async run({ signal }) {
+      const { writer } = database.session()
+      const before = await writer.call('figures', {})
+      for (;;) {
+        if (signal.aborted) throw new KvidxError('cancelled', 'the vacuum was cancelled')
+        const { done } = await writer.call('reclaim', { budgetMs: SLICE_MS / 2 })
+        if (done) break
+      }
+      const after = await writer.call('figures', {})
+      return { freedBytes: before.fileBytes - after.fileBytes, fragmentation: after.fragmentation }
+    },
+  }
+}
+
+/** Rewrites the whole database; writes wait meanwhile. Only on request or in the window. */
+export function compactTask(database: LocalDatabase): Task {
+  return {
+    name: 'compact',
+    parameters: [],
+    async run({ signal, progress }) {
+      const { writer } = database.session()
+      const before = await writer.call('figures', {})
+      await writer.call('compact', {}, signal, (done, total) => progress(total > 0 ? done / total : 0))
+      const after = await writer.call('figures', {})
+      return { freedBytes: before.fileBytes - after.fileBytes }
+    },
+  }
+}
+
+/** The engine's own check, and the whole content against the counters, both beside the work. */
+export function checkTask(database: LocalDatabase): Task {
+  return {
+    name: 'check',
+    parameters: [],
+    async run({ signal, progress }) {
+      const { readers } = database.session()
+      const report = await readers.call('integrity', {}, signal, (done, total) =>
+        progress(total > 0 ? done / total / 2 : 0),
+      )
+      if (report.problems.length > 0)
+        throw new KvidxError('engine_corrupt', `the engine reports: ${report.problems.slice(0, 5).join('; ')}`, {
+          problems: report.problems,
+        })
+      const snapshot = await readers.snapshot(signal)
+      try {
+        const found = await snapshot.call('totals', {}, signal, (done, total) =>
+          progress(0.5 + (total > 0 ? done / total / 2 : 0)),
+        )
+        const { state } = snapshot
+        if (found.count !== state.count || found.dataBytes !== state.dataBytes || found.digest !== state.digest)
+          throw new KvidxError(
+            'engine_corrupt',
+            `at ${formatPosition(state.position)} the counters say ${state.count} records with digest ${formatDigest(state.digest)}, a scan finds ${found.count} with ${formatDigest(found.digest)}`,
+          )
+        return {
+          position: formatPosition(state.position),
+          count: String(found.count),
+          digest: formatDigest(found.digest),
+        }
+      } finally {
+        snapshot.release()
+      }
+    },
+  }
+}

@@ -1,0 +1,72 @@
+import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
+import { hostname, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { SidecarOptions } from '../../sidecar/settings.ts'
+import { parseManifest } from '../api/manifest.ts'
+import { renderSidecarConfig, sidecarConfig } from '../api/v1alpha1/sidecar-config.ts'
+import type { Environment } from '../common/environment.ts'
+import { portFlag, type SidecarFlags } from './sidecar.ts'
+
+/** Flags, then variables, then defaults. Without a configuration document one is made from what the flags and variables say. */
+export async function sidecarOptions(flags: SidecarFlags, environment: Environment): Promise<SidecarOptions> {
+  const dataDirectory = flags.dataDir ?? environment.read('KVIDX_DATA_DIR') ?? '/data'
+  const host = flags.host ?? environment.read('KVIDX_HOST') ?? '127.0.0.1'
+  const socketPath = flags.socket ?? environment.read('KVIDX_SOCKET')
+  const tokensDirectory = flags.tokenDir ?? environment.read('KVIDX_TOKEN_DIR')
+  mkdirSync(dataDirectory, { recursive: true })
+  return {
+    configFile: flags.config ?? environment.read('KVIDX_CONFIG') ?? configFromEnvironment(flags, environment),
+    dataDirectory,
+    host,
+    dataPort: portFlag(flags.dataPort, '--data-port') ?? environment.read('KVIDX_DATA_PORT') ?? 7400,
+    opsPort: portFlag(flags.opsPort, '--ops-port') ?? environment.read('KVIDX_OPS_PORT') ?? 8080,
+    opsHost: flags.opsHost ?? host,
+    ...(socketPath !== undefined && { socketPath }),
+    ...(tokensDirectory !== undefined && { tokensDirectory }),
+    ...(flags.tlsDir !== undefined && { tlsDirectory: flags.tlsDir }),
+    node: environment.read('KVIDX_NODE') ?? hostname(),
+    pod: environment.read('KVIDX_POD') ?? hostname(),
+  }
+}
+
+/** For `docker run` and compose: the same document, made from variables. */
+function configFromEnvironment(flags: SidecarFlags, environment: Environment): string {
+  const text = (value: string | number | undefined) => (value === undefined ? undefined : String(value))
+  const tuning = {
+    syncMode: environment.read('KVIDX_SYNC_MODE'),
+    journalMode: environment.read('KVIDX_JOURNAL_MODE'),
+    cacheSize: text(environment.read('KVIDX_CACHE_SIZE')),
+    busyTimeout: milliseconds(environment.read('KVIDX_BUSY_TIMEOUT')),
+    mmapSize: text(environment.read('KVIDX_MMAP_SIZE')),
+    mapSize: text(environment.read('KVIDX_MAP_SIZE')),
+    compression: environment.read('KVIDX_COMPRESSION'),
+  }
+  const manifest = {
+    apiVersion: 'kvidx.io/v1alpha1',
+    kind: 'KvidxDatabase',
+    metadata: {
+      name: flags.name ?? environment.read('KVIDX_DATABASE') ?? 'main',
+      namespace: environment.read('KVIDX_NAMESPACE') ?? 'default',
+    },
+    spec: {
+      engine: flags.engine ?? environment.read('KVIDX_ENGINE') ?? 'SQLite',
+      storage: { size: '10Gi' },
+      tuning: Object.fromEntries(Object.entries(tuning).filter(([, value]) => value !== undefined)),
+      monitoring: { logLevel: environment.read('KVIDX_LOG_LEVEL') ?? 'Info' },
+    },
+  }
+  const [database] = parseManifest(JSON.stringify(manifest), 'environment').databases
+  if (!database) throw new Error('the environment makes no database')
+  // not on the volume: nothing but our own files makes it ours
+  const path = join(mkdtempSync(join(tmpdir(), 'kvidx-')), 'config.json')
+  writeFileSync(
+    path,
+    renderSidecarConfig(sidecarConfig({ namespace: database.namespace, name: database.name, spec: database.spec })),
+    { mode: 0o600 },
+  )
+  return path
+}
+
+function milliseconds(value: number | undefined): string | undefined {
+  return value === undefined ? undefined : `${value}ms`
+}

@@ -1,0 +1,59 @@
+import { Command } from 'commander'
+import { environment } from '../common/environment.ts'
+import { KvidxError } from '../common/errors.ts'
+import { waitForSignal } from './signals.ts'
+
+/** `kvidx sidecar`: the engine process of one database. Flags win over variables, variables over the file. */
+export function sidecarCommand(): Command {
+  return new Command('sidecar')
+    .description('run the engine of one database: data API, operations API, maintenance, backups')
+    .option('--config <file>', 'configuration document (JSON); default $KVIDX_CONFIG')
+    .option('--data-dir <dir>', 'directory of the volume; default $KVIDX_DATA_DIR, else /data')
+    .option('--host <address>', 'address of the data port; default $KVIDX_HOST, else 127.0.0.1')
+    .option('--data-port <port>', 'port of the data API, 0: any free one; default $KVIDX_DATA_PORT, else 7400')
+    .option('--ops-host <address>', 'address of the operations port; default: as --host')
+    .option('--ops-port <port>', 'port of health, metrics and status; default $KVIDX_OPS_PORT, else 8080')
+    .option('--socket <path>', 'Unix socket for local applications; default $KVIDX_SOCKET')
+    .option('--token-dir <dir>', 'directory with the files read, write and admin; default $KVIDX_TOKEN_DIR')
+    .option('--tls-dir <dir>', 'directory with tls.crt and tls.key')
+    .option(
+      '--engine <engine>',
+      'SQLite, LMDB or RocksDB, when there is no configuration document; default $KVIDX_ENGINE',
+    )
+    .option('--name <name>', 'name of the database, when there is no configuration document; default $KVIDX_DATABASE')
+    .action(async (flags: SidecarFlags) => {
+      const { startSidecar } = await import('../../sidecar/main.ts')
+      const { sidecarOptions } = await import('./sidecar-options.ts')
+      const sidecar = await startSidecar(await sidecarOptions(flags, environment))
+      sidecar.serving.catch(() => {})
+      const signal = await waitForSignal()
+      // a second signal does not wait
+      void waitForSignal().then(() => process.exit(130))
+      await sidecar.stop()
+      process.exitCode = 0
+      return void signal
+    })
+}
+
+export interface SidecarFlags {
+  readonly config?: string
+  readonly dataDir?: string
+  readonly host?: string
+  readonly dataPort?: string
+  readonly opsHost?: string
+  readonly opsPort?: string
+  readonly socket?: string
+  readonly tokenDir?: string
+  readonly tlsDir?: string
+  readonly engine?: string
+  readonly name?: string
+}
+
+/** A port number from a flag. Errors: invalid_parameter. */
+export function portFlag(text: string | undefined, flag: string): number | undefined {
+  if (text === undefined) return undefined
+  const port = /^\d{1,5}$/.test(text) ? Number(text) : Number.NaN
+  if (!(port <= 65535))
+    throw new KvidxError('invalid_parameter', `${flag}: '${text}' is not a port (allowed: 0 to 65535)`, { field: flag })
+  return port
+}
