@@ -21,28 +21,33 @@ async function* single(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   if (bytes.length > 0) yield bytes
 }
 
-/** A stream as blocks of exactly `size` bytes, the last one shorter; at least one block, so an empty stream gives an empty one. Each block is a copy. */
+/** A stream as blocks of exactly `size` bytes, the last one shorter; at least one block, so an empty stream gives an empty one. Each block is a copy of its own. */
 export async function* blocks(source: AsyncIterable<Uint8Array>, size: number): AsyncGenerator<Buffer> {
-  let pieces: Uint8Array[] = []
+  let block = Buffer.alloc(0)
   let have = 0
   let given = false
   for await (const chunk of source) {
     for (let at = 0; at < chunk.length; ) {
       const take = Math.min(size - have, chunk.length - at)
-      pieces.push(chunk.subarray(at, at + take))
+      if (block.length < have + take) block = grown(block, have, Math.min(size, Math.max(have + take, 2 * have)))
+      block.set(chunk.subarray(at, at + take), have)
       have += take
       at += take
       if (have === size) {
-        yield Buffer.concat(pieces, size)
+        yield block
         given = true
-        pieces = []
+        block = Buffer.alloc(0)
         have = 0
       }
     }
-    // the chunk belongs to its source again once the next one is asked for
-    if (pieces.length > 0) pieces = [Buffer.concat(pieces, have)]
   }
-  if (have > 0 || !given) yield Buffer.concat(pieces, have)
+  if (have > 0 || !given) yield block.subarray(0, have)
+}
+
+function grown(block: Buffer, have: number, length: number): Buffer<ArrayBuffer> {
+  const larger = Buffer.allocUnsafeSlow(length)
+  block.copy(larger, 0, 0, have)
+  return larger
 }
 
 /** All of a stream in memory. Errors: too_large above `limit` bytes, before they are taken. */
