@@ -59,6 +59,8 @@ export const VARIABLES = {
   KVIDX_OPERATOR_NAMESPACE: { kind: 'text', help: 'operator: its own namespace, for the lease' },
   KVIDX_WORKERS: { kind: 'integer', min: 1, max: 256, help: 'operator: parallel reconciles of each controller' },
   KUBECONFIG: { kind: 'text', help: 'how to reach the cluster, from outside of it' },
+  KUBERNETES_SERVICE_HOST: { kind: 'text', help: 'address of the API server, set by the kubelet in every pod' },
+  KUBERNETES_SERVICE_PORT: { kind: 'integer', min: 1, max: 65535, help: 'port of the API server, set by the kubelet' },
   HOME: { kind: 'text', help: 'home directory' },
   NO_COLOR: { kind: 'text', help: 'no colours on the terminal when set' },
   CI: { kind: 'text', help: 'set on build machines: no progress bars' },

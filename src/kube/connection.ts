@@ -1,7 +1,9 @@
-import type { ConnectionOptions } from 'node:tls'
-import type { KubeConfig } from '@kubernetes/client-node'
+import { existsSync } from 'node:fs'
 import { Agent, type Dispatcher, ProxyAgent, Socks5ProxyAgent } from 'undici'
 import { type Clock, systemClock } from '../common/clock.ts'
+import { environment } from '../common/environment.ts'
+import { type Access, type Credentials, KubeConfigCredentials } from './credentials.ts'
+import { SERVICE_ACCOUNT_DIRECTORY, ServiceAccountCredentials } from './service-account.ts'
 
 /** How the API server is reached, at this moment. */
 export interface Route {
@@ -10,81 +12,61 @@ export interface Route {
   readonly headers: Readonly<Record<string, string>>
 }
 
-export interface KubeConfigSource {
-  /** Path of a kubeconfig. Without it: $KUBECONFIG, ~/.kube/config, then the pod's service account. */
+export interface ClusterSource {
+  /** Path of a kubeconfig. Without it: $KUBECONFIG, then the pod's service account, then ~/.kube/config. */
   readonly kubeconfig?: string
   /** Name of the context; without it the current one. */
   readonly context?: string
 }
 
-/** Headers are asked for again after this long. Tokens live for minutes at least, and a 401 asks at once. */
-const HEADERS_LIFETIME = 10_000
+/** Credentials are asked for again after this long, ms. Tokens live for minutes at least, and a 401 asks at once. */
+const ACCESS_LIFETIME = 10_000
 
-/** A connection no request used for this long is closed by us, before the API server does so (after 90 s) under a request of ours. */
+/** A connection that no request used for this long is closed by us, before the API server does so (after 90 s) under a request of ours, ms. */
 const IDLE_CONNECTION = 30_000
 
-/**
- * The way to one API server: credentials as the kubeconfig says (files, tokens that are renewed, exec plugins, client certificates),
- * and one pool of connections that all requests share.
- */
+const CONNECT_TIMEOUT = 10_000
+
+/** The way to one API server: one pool of connections that all requests share, and credentials that are renewed. */
 export class Connection {
-  readonly #config: KubeConfig
+  readonly #credentials: Credentials
   readonly #clock: Clock
-  readonly #server: URL
-  #route: { route: Route; fingerprint: string; expires: number } | undefined
+  #current: { readonly route: Route; readonly fingerprint: string; expires: number } | undefined
   #pending: Promise<Route> | undefined
   #closed = false
 
-  /** Throws Error when the configuration names no usable cluster. */
-  constructor(config: KubeConfig, clock: Clock = systemClock) {
-    const cluster = config.getCurrentCluster()
-    if (cluster === null) {
-      throw new Error(`kubeconfig: the context '${config.currentContext}' names no known cluster`)
-    }
-    this.#config = config
+  constructor(credentials: Credentials, clock: Clock = systemClock) {
+    this.#credentials = credentials
     this.#clock = clock
-    this.#server = new URL(cluster.server)
   }
 
-  /** Finds and reads the configuration. Throws Error when there is none, or when it cannot be read. */
-  static async load(source: KubeConfigSource = {}, clock: Clock = systemClock): Promise<Connection> {
-    // late: the module costs a second and 80 MB, which commands that need no cluster must not pay
-    const { KubeConfig } = await import('@kubernetes/client-node')
-    const config = new KubeConfig()
-    if (source.kubeconfig === undefined) config.loadFromDefault()
-    else config.loadFromFile(source.kubeconfig)
-    if (source.context !== undefined) {
-      if (config.getContextObject(source.context) === null) {
-        const known = config.getContexts().map(context => context.name)
-        throw new Error(`context '${source.context}' is not in the kubeconfig (it has: ${known.join(', ') || 'none'})`)
-      }
-      config.setCurrentContext(source.context)
-    }
-    return new Connection(config, clock)
+  /** Finds out how the cluster is reached. Throws Error when no configuration is there, or when it cannot be read. */
+  static async load(source: ClusterSource = {}, clock: Clock = systemClock): Promise<Connection> {
+    return new Connection(await credentialsOf(source), clock)
   }
 
   /** Scheme, host and port. */
   get origin(): string {
-    return this.#server.origin
+    return this.#credentials.server.origin
   }
 
   /** What precedes every path, where the API server lies below one; no slash at its end. */
   get prefix(): string {
-    return this.#server.pathname.replace(/\/+$/, '')
+    return this.#credentials.server.pathname.replace(/\/+$/, '')
   }
 
-  /** The namespace of the current context, `default` without one. */
+  /** The namespace that is meant where none is named. */
   get namespace(): string {
-    return this.#config.getContextObject(this.#config.currentContext)?.namespace || 'default'
+    return this.#credentials.namespace
   }
 
-  /** The pool and today's headers. */
+  /** The pool and the headers of this moment. */
   route(): Promise<Route> {
     if (this.#closed) return Promise.reject(new Error('the connection to the API server is closed'))
-    if (this.#route !== undefined && this.#clock.monotonic() < this.#route.expires)
-      return Promise.resolve(this.#route.route)
+    const current = this.#current
+    if (current !== undefined && this.#clock.monotonic() < current.expires) return Promise.resolve(current.route)
     // one question at a time: an exec plugin may take a second
-    this.#pending ??= this.#ask().finally(() => {
+    this.#pending ??= this.#renew().finally(() => {
       this.#pending = undefined
     })
     return this.#pending
@@ -92,36 +74,25 @@ export class Connection {
 
   /** Forgets the headers of `route`: the server refused them. */
   refuse(route: Route): void {
-    if (this.#route?.route === route) this.#route.expires = Number.NEGATIVE_INFINITY
+    if (this.#current?.route === route) this.#current.expires = Number.NEGATIVE_INFINITY
   }
 
   /** Ends every connection at once; requests under way fail. */
   async close(): Promise<void> {
     this.#closed = true
-    await this.#route?.route.dispatcher.destroy()
+    await this.#current?.route.dispatcher.destroy()
   }
 
-  async #ask(): Promise<Route> {
-    const options: {
-      headers?: Record<string, string | readonly string[] | undefined>
-      auth?: string
-    } & ConnectionOptions = {}
-    await this.#config.applyToHTTPSOptions(options as Parameters<KubeConfig['applyToHTTPSOptions']>[0])
-    const headers: Record<string, string> = {}
-    for (const [name, value] of Object.entries(options.headers ?? {})) {
-      if (value !== undefined) headers[name] = String(value).trim()
-    }
-    if (options.auth !== undefined) headers.Authorization = `Basic ${Buffer.from(options.auth).toString('base64')}`
-
-    const tls = tlsOf(options)
+  async #renew(): Promise<Route> {
+    const access = await this.#credentials.ask()
     // a rotated authority or client certificate needs new connections; a new token does not
-    const fingerprint = JSON.stringify(tls)
-    const old = this.#route
+    const fingerprint = JSON.stringify([access.tls, access.proxy])
+    const old = this.#current
     const same = old !== undefined && old.fingerprint === fingerprint
-    const dispatcher = same ? old.route.dispatcher : this.#dispatcher(tls)
-    const route = { dispatcher, headers }
-    this.#route = { route, fingerprint, expires: this.#clock.monotonic() + HEADERS_LIFETIME }
-    // close() waits for the watches that still run there
+    const dispatcher = same ? old.route.dispatcher : poolFor(access)
+    const route = { dispatcher, headers: access.headers }
+    this.#current = { route, fingerprint, expires: this.#clock.monotonic() + ACCESS_LIFETIME }
+    // close() waits for what still runs there
     if (old !== undefined && !same) void old.route.dispatcher.close().catch(() => {})
     if (this.#closed) {
       await dispatcher.destroy()
@@ -129,30 +100,34 @@ export class Connection {
     }
     return route
   }
-
-  #dispatcher(tls: TlsOptions): Dispatcher {
-    const cluster = this.#config.getCurrentCluster()
-    const proxied = this.#config.createDispatcherOptions(cluster, tls)
-    const shared = {
-      // HTTP/1.1: each watch has a connection of its own, so a stuck one holds nothing else up
-      allowH2: false,
-      keepAliveTimeout: IDLE_CONNECTION,
-      keepAliveMaxTimeout: IDLE_CONNECTION,
-      // the client has timeouts of its own, which also end a watch on which nothing arrives
-      headersTimeout: 0,
-      bodyTimeout: 0,
-    }
-    const connect = { ...tls, timeout: 10_000, keepAlive: true, keepAliveInitialDelay: 30_000 }
-    if (proxied.type === 'proxy') return new ProxyAgent({ ...shared, uri: proxied.uri, requestTls: connect })
-    if (proxied.type === 'socks') return new Socks5ProxyAgent(proxied.uri, { ...shared, requestTls: connect })
-    return new Agent({ ...shared, connect })
-  }
 }
 
-const TLS_OPTIONS = ['ca', 'cert', 'key', 'pfx', 'passphrase', 'rejectUnauthorized', 'servername'] as const
+async function credentialsOf({ kubeconfig, context }: ClusterSource): Promise<Credentials> {
+  const host = environment.read('KUBERNETES_SERVICE_HOST')
+  const outside = kubeconfig !== undefined || context !== undefined || environment.read('KUBECONFIG') !== undefined
+  if (!outside && host !== undefined && existsSync(SERVICE_ACCOUNT_DIRECTORY)) {
+    return new ServiceAccountCredentials(host, environment.read('KUBERNETES_SERVICE_PORT') ?? 443)
+  }
+  return await KubeConfigCredentials.load(kubeconfig, context)
+}
 
-type TlsOptions = Pick<ConnectionOptions, (typeof TLS_OPTIONS)[number]>
-
-function tlsOf(options: ConnectionOptions): TlsOptions {
-  return Object.fromEntries(TLS_OPTIONS.filter(name => options[name] !== undefined).map(name => [name, options[name]]))
+function poolFor({ tls, proxy }: Access): Dispatcher {
+  const connect = { ...tls, timeout: CONNECT_TIMEOUT, keepAlive: true, keepAliveInitialDelay: 30_000 }
+  const options = {
+    // HTTP/1.1: each watch has a connection of its own, so a stuck one holds nothing else up
+    allowH2: false,
+    keepAliveTimeout: IDLE_CONNECTION,
+    keepAliveMaxTimeout: IDLE_CONNECTION,
+    // the client has limits of its own, which also end a watch on which nothing arrives
+    headersTimeout: 0,
+    bodyTimeout: 0,
+  }
+  switch (proxy?.kind) {
+    case 'http':
+      return new ProxyAgent({ ...options, uri: proxy.uri, requestTls: connect })
+    case 'socks':
+      return new Socks5ProxyAgent(proxy.uri, { ...options, requestTls: connect })
+    case undefined:
+      return new Agent({ ...options, connect })
+  }
 }

@@ -1,6 +1,7 @@
 import { KubeConfig } from '@kubernetes/client-node'
 import { KubeClient } from '../../../src/kube/client.ts'
 import { Connection } from '../../../src/kube/connection.ts'
+import { KubeConfigCredentials } from '../../../src/kube/credentials.ts'
 import { KubeMetrics } from '../../../src/kube/metrics.ts'
 import type { KubeObject } from '../../../src/kube/object.ts'
 import { NAMESPACES } from '../../../src/kube/resources.ts'
@@ -28,7 +29,10 @@ export function accessBy(kubeconfig: string, options: { timeout?: number; watchI
   const config = new KubeConfig()
   config.loadFromString(kubeconfig)
   const metrics = new KubeMetrics()
-  return { api: new KubeClient({ connection: new Connection(config), metrics, ...options }), metrics }
+  return {
+    api: new KubeClient({ connection: new Connection(new KubeConfigCredentials(config)), metrics, ...options }),
+    metrics,
+  }
 }
 
 /** A namespace of this test's own. */

@@ -1,4 +1,8 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
+import { parse } from 'yaml'
 import {
   isAlreadyExists,
   isConflict,
@@ -7,10 +11,17 @@ import {
   KubeApiError,
   undefinedIfMissing,
 } from '../../../src/kube/api-error.ts'
-import type { KubeClient } from '../../../src/kube/client.ts'
+import { KubeClient } from '../../../src/kube/client.ts'
+import { Connection } from '../../../src/kube/connection.ts'
 import type { KubeMetrics } from '../../../src/kube/metrics.ts'
 import type { KubeObject, Resource } from '../../../src/kube/object.ts'
-import { CONFIG_MAPS, CUSTOM_RESOURCE_DEFINITIONS, STATEFUL_SETS } from '../../../src/kube/resources.ts'
+import {
+  CONFIG_MAPS,
+  CUSTOM_RESOURCE_DEFINITIONS,
+  SERVICE_ACCOUNTS,
+  STATEFUL_SETS,
+} from '../../../src/kube/resources.ts'
+import { ServiceAccountCredentials } from '../../../src/kube/service-account.ts'
 import { access, type ConfigMap, configMap, eventually, freshNamespace, metric } from './access.ts'
 
 const { kubeconfig, missing } = inject('controlPlane')
@@ -264,6 +275,41 @@ describe.skipIf(missing)('the client against a real API server', () => {
       'no',
     )
     expect(await metrics.registry.metrics()).toBe(before)
+  })
+
+  it('enters as a service account, and follows its token when the file is renewed', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'kube-account-'))
+    const config = parse(await readFile(kubeconfig ?? '', 'utf8'))
+    const { server, ...cluster } = config.clusters[0].cluster
+    const authority = cluster['certificate-authority-data']
+    const { hostname, port } = new URL(server)
+    const ca = authority ? Buffer.from(authority, 'base64') : await readFile(cluster['certificate-authority'])
+    const write = (token: string) => writeFile(join(directory, 'token'), `${token}\n`)
+    await Promise.all([
+      writeFile(join(directory, 'ca.crt'), ca),
+      writeFile(join(directory, 'namespace'), namespace),
+      write('not a token'),
+    ])
+    const credentials = new ServiceAccountCredentials(hostname, Number(port), directory)
+    const account = new KubeClient({ connection: new Connection(credentials) })
+    await expect(account.get(CONFIG_MAPS, ref('page-1'))).rejects.toMatchObject({ status: 401 })
+    interface TokenRequest extends KubeObject {
+      readonly status?: { readonly token: string }
+    }
+    const request: TokenRequest = {
+      apiVersion: 'authentication.k8s.io/v1',
+      kind: 'TokenRequest',
+      metadata: ref('default'),
+    }
+    const answer = await api.create(SERVICE_ACCOUNTS, request, { subresource: 'token' })
+    await write(answer.status?.token ?? '')
+    // it is known now, but may do nothing
+    await expect(account.get(CONFIG_MAPS, ref('page-1'))).rejects.toMatchObject({
+      status: 403,
+      message: expect.stringContaining(`system:serviceaccount:${namespace}:default`),
+    })
+    await account.close()
+    await rm(directory, { recursive: true })
   })
 
   it('reads plain paths', async () => {
