@@ -53,18 +53,17 @@ class RocksReader implements EngineReader {
     this.#ensureOpen()
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const sequence = this.#sequence()
-      const record = this.#view.get(key)
+      const record = this.#view.getCopy(key)
       const known = this.#meta
       const hit = known.sequence === sequence && known.name === name
       const meta = hit ? known.value : this.#view.getMeta(name)
       if (this.#sequence() !== sequence) continue
       if (!hit) this.#meta = { name, sequence, value: meta }
-      return { record: record && owned(record), meta }
+      return { record, meta }
     }
-    const snapshot = this.snapshot()
+    const snapshot = this.#snapshot()
     try {
-      const record = snapshot.get(key)
-      return { record: record && owned(record), meta: snapshot.getMeta(name) }
+      return { record: snapshot.getCopy(key), meta: snapshot.getMeta(name) }
     } finally {
       snapshot.release()
     }
@@ -139,11 +138,6 @@ class RocksSnapshot extends RocksView implements EngineSnapshot {
     this.session.library.rocksdb_release_snapshot(this.session.handles.database, this.address)
     this.#released()
   }
-}
-
-/** The record with data that nothing will overwrite. */
-function owned(record: StoredRecord): StoredRecord {
-  return { ...record, data: record.data.slice() }
 }
 
 function handlesOf({ handles }: EngineShare): RocksHandles {

@@ -1,5 +1,5 @@
 import { KvidxError } from '../../../src/common/errors.ts'
-import { type Address, Block, copyNative, copyOut, cString } from '../native/memory.ts'
+import { type Address, Block, copyOut, cString } from '../native/memory.ts'
 import { type RocksLibrary, rocksLibrary } from './binding.ts'
 import { rocksFailure } from './failure.ts'
 import { Gate } from './gate.ts'
@@ -32,6 +32,12 @@ export class Session {
   readonly handles: RocksHandles
   readonly gate: Gate
   readonly scratch = new Block(KEY + KEY_SIZE)
+  /** Where a call puts the address of its message: see `check`. */
+  readonly errorSlot: Address = this.scratch.address + ERROR
+  /** Where a call puts the length of what it found: see `length`. */
+  readonly lengthSlot: Address = this.scratch.address + LENGTH
+  /** Where `setKey` and `setName` put their bytes. */
+  readonly keyAddress: Address = this.scratch.address + KEY
   readonly #lengths = new Uint32Array(this.scratch.bytes.buffer)
   readonly #frames: Block[] = []
   #open = true
@@ -47,27 +53,15 @@ export class Session {
     if (!this.#open || this.gate.closed) throw new KvidxError('not_ready', 'the RocksDB database is closed')
   }
 
-  get errorSlot(): Address {
-    return this.scratch.address + ERROR
-  }
-
-  get lengthSlot(): Address {
-    return this.scratch.address + LENGTH
-  }
-
   /** What the last call wrote into `lengthSlot`, bytes. */
   get length(): number {
     return (this.#lengths[LENGTH / 4] ?? 0) + (this.#lengths[LENGTH / 4 + 1] ?? 0) * 2 ** 32
   }
 
-  get keyAddress(): Address {
-    return this.scratch.address + KEY
-  }
-
   /** The key as the database orders it: 8 bytes big-endian. */
   setKey(key: bigint): Address {
     this.scratch.data.setBigUint64(KEY, key)
-    return this.scratch.address + KEY
+    return this.keyAddress
   }
 
   /** Returns the length; the name lies at `keyAddress`. */
@@ -159,10 +153,3 @@ export class Session {
 export const BORROWED_LIMIT = 64 * 1024
 export const FRAME_VALUE = 128
 export const FRAME_SIZE = FRAME_VALUE + BORROWED_LIMIT
-
-/** The bytes at an address: inside `frame` when they fit, else a fresh array. */
-export function borrow(frame: Block, address: Address, bytes: number): { block: Uint8Array; start: number } {
-  if (bytes > BORROWED_LIMIT) return { block: copyOut(address, bytes), start: 0 }
-  copyNative(frame.address + FRAME_VALUE, address, bytes)
-  return { block: frame.bytes, start: FRAME_VALUE }
-}
