@@ -1,5 +1,6 @@
 import type { Static, TSchema } from '@sinclair/typebox'
 import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv'
+import { Cron } from 'croner'
 import { DURATION_FORM, isDurationWithin, parseDuration } from './duration.ts'
 import { type ErrorCode, KvidxError } from './errors.ts'
 import { describeRange, isWithin, parseNano, QUANTITY_FORM } from './quantity.ts'
@@ -55,6 +56,23 @@ ajv.addKeyword({
   },
   errors: false,
 })
+
+ajv.addKeyword({
+  keyword: 'kvidxCron',
+  type: 'string',
+  validate: (_: true, value: string) => isCron(value),
+  errors: false,
+})
+ajv.addKeyword({
+  keyword: 'kvidxTimeZone',
+  type: 'string',
+  validate: (_: true, value: string) => isTimeZone(value),
+  errors: false,
+})
+ajv.addFormat('date-time', isRfc3339)
+ajv.addFormat('int32', true)
+ajv.addFormat('int64', true)
+ajv.addFormat('double', true)
 
 const compiled = new WeakMap<TSchema, ValidateFunction>()
 
@@ -122,16 +140,44 @@ export function show(value: unknown): string {
   return text.length > 80 ? `${text.slice(0, 77)}...` : text
 }
 
-function isQuantityValue({ words, percent, ...range }: QuantityKeyword, value: unknown): boolean {
+/** What runs at these times exists: `0 0 31 2 *` never does and is refused. */
+function isCron(value: string): boolean {
+  try {
+    const cron = new Cron(value, { paused: true, timezone: 'Etc/UTC' })
+    return cron.nextRun() !== null
+  } catch {
+    return false
+  }
+}
+
+function isTimeZone(value: string): boolean {
+  try {
+    new Intl.DateTimeFormat('en', { timeZone: value })
+    return true
+  } catch {
+    return false
+  }
+}
+
+function isRfc3339(value: string): boolean {
+  return (
+    /^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$/.test(value) && !Number.isNaN(Date.parse(value))
+  )
+}
+
+function isQuantityValue({ words, percent, fraction, ...range }: QuantityKeyword, value: unknown): boolean {
   if (typeof value !== 'string' && typeof value !== 'number') return true // the type is checked beside this
   if (words?.includes(String(value))) return true
   if (percent && /^([1-9]\d?|100)%$/.test(String(value))) return true
   const nano = parseNano(value)
-  return nano !== undefined && nano >= 0n && nano % 1_000_000_000n === 0n && isWithin(nano, range)
+  return (
+    nano !== undefined && nano >= 0n && (fraction === true || nano % 1_000_000_000n === 0n) && isWithin(nano, range)
+  )
 }
 
 /** What a quantity field allows, in words. Also the message of its CEL rule. */
-export function describeQuantity({ words, percent, ...range }: QuantityKeyword): string {
+export function describeQuantity({ words, percent, fraction, ...range }: QuantityKeyword): string {
+  if (fraction) return 'a quantity such as 250m, 2 or 512Mi'
   const bounds =
     range.min === undefined && range.max === undefined ? QUANTITY_FORM : `a quantity ${describeRange(range)}`
   const others = [...(words ?? []).map(word => `'${word}'`), ...(percent ? ['a percentage such as 10%'] : [])]
@@ -194,6 +240,12 @@ function problemOf(error: ErrorObject): Problem {
       return at(describeQuantity(error.schema as QuantityKeyword))
     case 'kvidxDuration':
       return at(describeDuration(error.schema as DurationKeyword))
+    case 'kvidxCron':
+      return at('a cron schedule that has a next time')
+    case 'kvidxTimeZone':
+      return at('a time zone that is known here, such as Etc/UTC or Europe/Berlin')
+    case 'format':
+      return at(`a time in RFC 3339, such as 2026-03-01T14:03:00Z`)
     case 'minimum':
     case 'maximum': {
       const { minimum, maximum } = parentSchema as { minimum?: number; maximum?: number }

@@ -1,8 +1,8 @@
 import { KvidxError } from './errors.ts'
 
 /**
- * Durations as Kubernetes writes them, plus days: `1500ms`, `90s`, `1h30m`, `7d`, `1d12h`. Whole numbers, largest unit first, each unit once. A bare
- * number is refused: nobody can see whether it means seconds or milliseconds.
+ * Durations as Kubernetes writes them, plus whole days: `1500ms`, `90s`, `1h30m`, `7d`. Whole numbers, largest unit first, each unit once, days by
+ * themselves (`36h`, not `1d12h`: the API server cannot judge the range of a mixture). A bare number is refused: nobody can see whether it means seconds or milliseconds.
  */
 
 const UNITS = [
@@ -13,10 +13,10 @@ const UNITS = [
   ['ms', 1],
 ] as const
 
-const DURATION = /^(?=\d)(?:(\d{1,5})d)?(?:(\d{1,7})h)?(?:(\d{1,8})m)?(?:(\d{1,10})s)?(?:(\d{1,13})ms)?$/
+const DURATION = /^(?=\d)(?:(\d{1,5})d|(?:(\d{1,7})h)?(?:(\d{1,8})m)?(?:(\d{1,10})s)?(?:(\d{1,13})ms)?)$/
 
 /** The same as a pattern of JSON Schema and RE2, which has no look-ahead: it also matches the empty text, so it needs minLength 2. */
-export const DURATION_PATTERN = '^([0-9]{1,5}d)?([0-9]{1,7}h)?([0-9]{1,8}m)?([0-9]{1,10}s)?([0-9]{1,13}ms)?$'
+export const DURATION_PATTERN = '^([0-9]{1,5}d|([0-9]{1,7}h)?([0-9]{1,8}m)?([0-9]{1,10}s)?([0-9]{1,13}ms)?)$'
 
 /** In words, for messages. */
 export const DURATION_FORM = 'a duration with units, largest first, such as 1500ms, 30s, 1h30m or 7d'
@@ -63,9 +63,11 @@ export function isDurationWithin(ms: number, range: DurationRange): boolean {
 export function formatDuration(ms: number): string {
   if (!Number.isSafeInteger(ms) || ms < 0)
     throw new RangeError(`formatDuration: ${ms} is not a whole number of milliseconds`)
+  const [, day] = UNITS[0]
+  if (ms > 0 && ms % day === 0) return `${ms / day}d`
   let rest = ms
   let text = ''
-  for (const [unit, size] of UNITS) {
+  for (const [unit, size] of UNITS.slice(1)) {
     const count = Math.floor(rest / size)
     if (count > 0) text += `${count}${unit}`
     rest -= count * size

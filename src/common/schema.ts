@@ -14,6 +14,8 @@ export interface QuantityKeyword extends QuantityRange {
   readonly words?: readonly string[]
   /** `10%` is allowed too: a whole percentage, 1 to 100. */
   readonly percent?: boolean
+  /** Parts of a unit are allowed, as in `cpu: 250m`. */
+  readonly fraction?: boolean
 }
 export type DurationKeyword = DurationRange
 

@@ -81,7 +81,7 @@ export const bootstrap = block(
     description: 'Where the first data comes from. Only a database that never had data takes it; at most one source.',
     rules: [
       {
-        rule: '(has(self.restore) ? 1 : 0) + (has(self.import) ? 1 : 0) + (has(self.adopt) ? 1 : 0) <= 1',
+        rule: '(has(self.restore) ? 1 : 0) + (has(self.__import__) ? 1 : 0) + (has(self.adopt) ? 1 : 0) <= 1',
         message: 'at most one of restore, import and adopt is allowed',
       },
     ],

@@ -112,7 +112,7 @@ export const TUNING_RULES: readonly Rule[] = [
   only('mapSizeLimit', ['LMDB']),
   only('compression', ['RocksDB']),
   {
-    rule: `!has(self.tuning.pageSize) || !isQuantity(string(self.tuning.pageSize)) || [${PAGE_SIZES.join(', ')}].exists(size, quantity(string(self.tuning.pageSize)).compareTo(quantity(string(size))) == 0)`,
+    rule: `!has(self.tuning.pageSize) || !isQuantity(string(self.tuning.pageSize)) || quantity(string(self.tuning.pageSize)).asInteger() in [${PAGE_SIZES.join(', ')}]`,
     message: 'tuning.pageSize must be a power of two from 512 to 64Ki',
     fieldPath: '.tuning.pageSize',
   },

@@ -10,19 +10,33 @@ describe('durations', () => {
     ['1m', 60_000],
     ['1h30m', 5_400_000],
     ['7d', 604_800_000],
-    ['1d12h', 129_600_000],
-    ['1d2h3m4s5ms', 93_784_005],
+    ['36h', 129_600_000],
+    ['2h3m4s5ms', 7_384_005],
     ['90m', 5_400_000],
   ])('reads %s', (text, ms) => {
     expect(milliseconds(text, 'f')).toBe(ms)
   })
 
-  it.each(['', '5', '1.5h', '-1s', '+1s', '1h 30m', '30m1h', '1s1s', '1w', '1S', 's', '1e3s', '99999999h', '1h30'])(
-    'refuses %j',
-    text => {
-      expect(parseDuration(text)).toBeUndefined()
-    },
-  )
+  it.each([
+    '',
+    '5',
+    '1.5h',
+    '-1s',
+    '+1s',
+    '1h 30m',
+    '30m1h',
+    '1s1s',
+    '1w',
+    '1d12h',
+    '1d1d',
+    '1S',
+    's',
+    '1e3s',
+    '99999999h',
+    '1h30',
+  ])('refuses %j', text => {
+    expect(parseDuration(text)).toBeUndefined()
+  })
 
   it('says that a bare number has no unit, with the field and the value', () => {
     expect(() => milliseconds('30', 'spec.tuning.busyTimeout')).toThrow(
