@@ -215,7 +215,10 @@ async function limitedText(body: Dispatcher.ResponseData['body']): Promise<strin
 
 function unreachable(base: URL, thrown: unknown): KvidxError {
   const { code, message } = thrown as NodeJS.ErrnoException
-  const certificate = /CERT|SIGNATURE|ALTNAME/.test(code ?? '') ? '; give the authority of its certificate as `ca`' : ''
+  const certificate =
+    /CERT|SIGNATURE/.test(code ?? '') && !code?.includes('ALTNAME')
+      ? '; give the authority of its certificate as `ca`'
+      : ''
   return new KvidxError('store_unreachable', `${base.origin}: ${message || code}${certificate}`, {}, thrown)
 }
 

@@ -25,7 +25,7 @@ describe.skipIf(!s3Binary)('an S3 endpoint with TLS and virtual hosts', () => {
       '-subj',
       '/CN=localhost',
     ]
-    const names = 'subjectAltName=DNS:localhost,DNS:*.localhost,IP:127.0.0.1'
+    const names = 'subjectAltName=DNS:s3.localhost,DNS:*.s3.localhost,IP:127.0.0.1'
     execFileSync(
       'openssl',
       ['req', ...options, '-addext', names, '-keyout', file('key.pem'), '-out', file('cert.pem')],
@@ -34,7 +34,7 @@ describe.skipIf(!s3Binary)('an S3 endpoint with TLS and virtual hosts', () => {
     server = await startVersitygw(s3Binary!, {
       cert: file('cert.pem'),
       key: file('key.pem'),
-      virtualDomain: 'localhost',
+      virtualDomain: 's3.localhost',
     })
   })
   afterAll(async () => {
@@ -70,13 +70,13 @@ describe.skipIf(!s3Binary)('an S3 endpoint with TLS and virtual hosts', () => {
       ca,
       bucket: 'a-bucket',
       pathStyle: false,
-      endpoint: `https://localhost:${port}`,
+      endpoint: `https://s3.localhost:${port}`,
       prefix: 'p',
     })
     await store.put('deep/x', Buffer.from('virtual'))
     expect((await store.list('')).objects.map(item => item.key)).toEqual(['deep/x'])
     expect(readFileSync(join(server.directory, 'a-bucket/p/deep/x'), 'utf8')).toBe('virtual')
-    expect(asked).toContain('a-bucket.localhost')
+    expect(asked).toContain('a-bucket.s3.localhost')
     await store.close()
     spy.mockRestore()
   })
