@@ -15,6 +15,8 @@ export default defineConfig({
           exclude: ['test/integration/{kube,controllers}/**'],
         },
       },
+      // kill -9, full disks, damaged files: npm run test:fault
+      { extends: true, test: { name: 'fault', include: ['test/fault/**/*.test.ts'] } },
       {
         // against a real API server, one for all files: test/support/control-plane.ts
         extends: true,

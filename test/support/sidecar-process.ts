@@ -1,0 +1,64 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { EngineKind } from '../../sidecar/engine/engine.ts'
+import { withDefaults } from '../../src/api/v1alpha1/defaults.ts'
+import { renderSidecarConfig, sidecarConfig } from '../../src/api/v1alpha1/sidecar-config.ts'
+
+/** A real sidecar in a process of its own, on free loopback ports. */
+export interface SidecarProcess {
+  readonly child: ChildProcess
+  readonly data: string
+  readonly operations: string
+  /** Everything it logged. */
+  readonly log: () => string
+  kill(signal: NodeJS.Signals): Promise<void>
+}
+
+const ENTRY = fileURLToPath(new URL('./sidecar-entry.ts', import.meta.url))
+
+export async function startSidecarProcess(
+  directory: string,
+  engine: EngineKind,
+  options: { readonly spec?: object; readonly env?: Readonly<Record<string, string>>; readonly name?: string } = {},
+): Promise<SidecarProcess> {
+  mkdirSync(directory, { recursive: true })
+  const configFile = `${directory}.config.json`
+  const spec = withDefaults({ engine, storage: { size: '1Gi' }, ...options.spec } as never)
+  writeFileSync(
+    configFile,
+    renderSidecarConfig(sidecarConfig({ namespace: 'default', name: options.name ?? 'orders', spec: spec as never })),
+  )
+  const child = spawn(process.execPath, [ENTRY, configFile, directory], {
+    env: { ...process.env, ...options.env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let log = ''
+  child.stderr?.on('data', chunk => {
+    log += String(chunk)
+  })
+  const exited = new Promise<void>(resolve => child.once('exit', () => resolve()))
+  const addresses = await new Promise<{ data: string; operations: string }>((resolve, reject) => {
+    let out = ''
+    child.stdout?.on('data', chunk => {
+      out += String(chunk)
+      const line = out.split('\n').find(text => text.startsWith('{'))
+      if (line && out.includes('\n')) resolve(JSON.parse(line) as { data: string; operations: string })
+    })
+    void exited.then(() => reject(new Error(`the sidecar ended before it served:\n${log}`)))
+  })
+  return {
+    child,
+    ...addresses,
+    log: () => log,
+    async kill(signal) {
+      child.kill(signal)
+      await exited
+    },
+  }
+}
+
+export function newVolume(root: string, name: string): string {
+  return join(root, name)
+}
