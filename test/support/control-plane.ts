@@ -3,7 +3,7 @@
  * lists, stopped afterwards. In a test:
  *
  *     import { inject } from 'vitest'
- *     const { kubeconfig, missing } = inject('controlPlane')   // kubeconfig is a path; cluster-admin
+ *     const { kubeconfig, kubectl, missing } = inject('controlPlane')   // paths; the kubeconfig is cluster-admin's
  *     describe.skipIf(missing)('...', () => { ... })
  *
  * Use a namespace of your own in each file. Where no API server can be started (it is built from Go modules: `npm run cluster:build -- --control-plane`)
@@ -18,8 +18,8 @@ const execute = promisify(execFile)
 const CLUSTER = fileURLToPath(new URL('../cluster/cluster', import.meta.url))
 
 export type ControlPlane =
-  | { readonly kubeconfig: string; readonly missing?: undefined }
-  | { readonly kubeconfig?: undefined; readonly missing: string }
+  | { readonly kubeconfig: string; readonly kubectl: string; readonly missing?: undefined }
+  | { readonly kubeconfig?: undefined; readonly kubectl?: undefined; readonly missing: string }
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -31,14 +31,17 @@ declare module 'vitest' {
 export async function setup(project: TestProject): Promise<(() => Promise<void>) | undefined> {
   const existing = process.env.KVIDX_TEST_KUBECONFIG
   if (existing) {
-    project.provide('controlPlane', { kubeconfig: existing })
+    project.provide('controlPlane', { kubeconfig: existing, kubectl: 'kubectl' })
     return
   }
   try {
     const { stdout } = await execute(CLUSTER, ['control-plane', 'up'])
     const kubeconfig = stdout.trim()
     const directory = kubeconfig.slice(0, kubeconfig.lastIndexOf('/'))
-    project.provide('controlPlane', { kubeconfig })
+    // the program of the same version, which need not be in PATH
+    const script = 'exports=$("$0" env) && eval "$exports" && command -v kubectl'
+    const kubectl = (await execute('bash', ['-c', script, CLUSTER])).stdout.trim()
+    project.provide('controlPlane', { kubeconfig, kubectl })
     return async () => {
       await execute(CLUSTER, ['control-plane', 'down', '--dir', directory])
     }
