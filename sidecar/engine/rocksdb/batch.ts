@@ -20,6 +20,11 @@ export class Batch {
     this.#batch = session.library.rocksdb_writebatch_create()
   }
 
+  /** About what the changes take in the WAL. */
+  get bytes(): number {
+    return this.#bytes
+  }
+
   get empty(): boolean {
     return this.#session.library.rocksdb_writebatch_count(this.#batch) === 0
   }
@@ -36,11 +41,13 @@ export class Batch {
 
   putExpiry(expiresAt: bigint, key: Key): void {
     const address = this.#expiry(expiresAt, key)
+    this.#bytes += 24
     this.#session.library.rocksdb_writebatch_put_cf(this.#batch, this.#handles.expiry, address, 16, address, 0)
   }
 
   removeExpiry(expiresAt: bigint, key: Key): void {
     const address = this.#expiry(expiresAt, key)
+    this.#bytes += 24
     this.#session.library.rocksdb_writebatch_delete_cf(this.#batch, this.#handles.expiry, address, 16)
   }
 
@@ -58,6 +65,7 @@ export class Batch {
       value.length,
     )
     block.free()
+    this.#bytes += length + value.length + 8
   }
 
   removeMeta(name: string): void {
@@ -129,6 +137,7 @@ export class Batch {
   }
 
   #remove(family: Address, key: bigint): void {
+    this.#bytes += 16
     this.#key.data.setBigUint64(0, key)
     this.#session.library.rocksdb_writebatch_delete_cf(this.#batch, family, this.#key.address, 8)
   }

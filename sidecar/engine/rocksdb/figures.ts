@@ -38,6 +38,11 @@ export function tableSizes(session: Session): { total: number; reclaimable: numb
   return { total, reclaimable }
 }
 
+/** Bytes of write buffers that are not in table files yet. */
+export function unflushedBytes(session: Session): number {
+  return families(session).reduce((sum, family) => sum + session.property(family, 'rocksdb.cur-size-all-mem-tables'), 0)
+}
+
 export function rocksFigures(session: Session, directory: string): EngineFigures {
   session.ensureOpen()
   const { all, wal } = fileSizes(directory)

@@ -15,9 +15,10 @@ import { cText } from '../native/pointers.ts'
 import { Batch } from './batch.ts'
 import { compactEverything, compactionBusy, type Slice, slices, suggestCompaction } from './compaction.ts'
 import { closeFamilies } from './families.ts'
-import { families, fileSizes, rocksFigures, tableSizes } from './figures.ts'
+import { families, fileSizes, rocksFigures, tableSizes, unflushedBytes } from './figures.ts'
 import { DIRECTORY, type OpenDatabase, openDatabase } from './open.ts'
 import { Session } from './session.ts'
+import { freeBytes, SpaceGuard } from './space.ts'
 import { RocksTransaction } from './transaction.ts'
 import { RocksView } from './view.ts'
 
@@ -47,6 +48,7 @@ class RocksWriter implements EngineWriter {
   readonly #transaction: RocksTransaction
   readonly #writeOptions: Address
   readonly #path: string
+  readonly #space: SpaceGuard
   #active = false
   #reclaiming: Slice[] | undefined
   /** Bytes of tables when reclaiming last came to its end. */
@@ -61,6 +63,12 @@ class RocksWriter implements EngineWriter {
     const { library } = this.#session
     this.#writeOptions = library.rocksdb_writeoptions_create()
     library.rocksdb_writeoptions_set_sync(this.#writeOptions, options.tuning.syncMode === 'Full' ? 1 : 0)
+    this.#space = new SpaceGuard({
+      free: () => freeBytes(this.#path),
+      unflushed: () => unflushedBytes(this.#session),
+      flush: () => void this.checkpoint('passive'),
+      now: () => performance.now(),
+    })
     this.#view = new RocksView(this.#session)
     this.#batch = new Batch(this.#session)
     this.#transaction = new RocksTransaction(this.#view, this.#batch)
@@ -77,7 +85,10 @@ class RocksWriter implements EngineWriter {
     this.#transaction.begin()
     try {
       const result = body(this.#transaction)
-      if (!this.#batch.empty) this.#batch.write(this.#writeOptions)
+      if (!this.#batch.empty) {
+        this.#space.admit(this.#batch.bytes)
+        this.#batch.write(this.#writeOptions)
+      }
       return result
     } finally {
       this.#transaction.end()
