@@ -118,8 +118,8 @@ printf '{"status":{"token":"token-%s","expirationTimestamp":"2020-01-01T00:00:00
     for (let i = 0; i < 30; i++) await api.get(CONFIG_MAPS, REF)
     // a second one where a call begins before the first is back in the pool
     expect(fixture.sockets.size).toBeLessThanOrEqual(2)
-    await Promise.all(Array.from({ length: 10 }, () => api.get(CONFIG_MAPS, REF)))
-    expect(fixture.sockets.size).toBeLessThanOrEqual(10)
+    for (let i = 0; i < 5; i++) await Promise.all(Array.from({ length: 10 }, () => api.get(CONFIG_MAPS, REF)))
+    expect(fixture.sockets.size).toBeLessThanOrEqual(20)
     await api.close()
   })
 

@@ -112,6 +112,24 @@ describe('a controller', () => {
     await Promise.all([parents.stop(), children.stop()])
   })
 
+  it('begins with short delays again after a success', async () => {
+    const at: number[] = []
+    const fails = [true, true, false, true, false]
+    const { clock, api, parents, children, controller } = setUp(async () => {
+      at.push(clock.monotonic())
+      if (fails.shift()) throw broken()
+      return at.length === 3 ? { requeueAfter: 1000 } : undefined
+    })
+    api.put(CONFIG_MAPS, object('ConfigMap', 'a'))
+    parents.start()
+    children.start()
+    controller.start()
+    await clock.advance(10_000)
+    expect(at).toEqual([0, 5, 15, 1015, 1020])
+    await controller.stop()
+    await Promise.all([parents.stop(), children.stop()])
+  })
+
   it('aborts a reconcile that takes too long, and goes on', async () => {
     let aborts = 0
     const { clock, api, parents, children, controller } = setUp(async (_, signal) => {

@@ -125,6 +125,20 @@ describe('leader election', () => {
     await b.elector.stop()
   })
 
+  it('counts its time from the sending of a renewal, not from the answer', async () => {
+    const { clock, api, a } = setUp()
+    a.elector.start()
+    await clock.advance(1_999)
+    // sent at 2 s, carried out at once as far as others know, answered at 7 s; nothing works after that
+    let slow = 1
+    api.fault = () => (slow-- > 0 ? { delay: 5_000 } : { before: broken() })
+    await clock.advance(9_900)
+    expect(a.elector.isLeader).toBe(true)
+    await clock.advance(101)
+    expect(a.elector.isLeader).toBe(false)
+    expect(a.lost.length).toBe(1)
+  })
+
   it('gives up at once when somebody else holds the lease', async () => {
     const { clock, api, a } = setUp()
     a.elector.start()

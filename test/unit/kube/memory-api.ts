@@ -43,6 +43,8 @@ export class MemoryApi implements KubeApi {
   fault: (verb: string) => Fault | undefined = () => undefined
   /** Asked at the begin of every watch. */
   watchFault: () => WatchFault | undefined = () => undefined
+  /** The versions from which watches began. */
+  readonly watchedFrom: number[] = []
   /** Calls by verb. */
   readonly calls: Record<string, number> = {}
 
@@ -166,6 +168,7 @@ export class MemoryApi implements KubeApi {
     this.calls.watch = (this.calls.watch ?? 0) + 1
     const fault = this.watchFault()
     let from = Number(options.resourceVersion)
+    this.watchedFrom.push(from)
     if (from < this.#compacted) throw gone()
     let left = fault?.events ?? Number.POSITIVE_INFINITY
     let sent = from

@@ -82,6 +82,8 @@ describe('an informer', () => {
     expect(informer.store.size).toBe(10)
     expect(await counter(metrics, RELISTS)).toBe(1)
     expect(await counter(metrics, restarts('error'))).toBe(3)
+    // from the list's version, then each time from that of the one event that came
+    expect(api.watchedFrom).toEqual([1, 2, 3, 4])
     await informer.stop()
   })
 
@@ -128,6 +130,24 @@ describe('an informer', () => {
     await clock.advance(30_000)
     expect(informer.isSynced).toBe(true)
     expect(informer.isFailing).toBe(false)
+    await informer.stop()
+  })
+
+  it('begins with short pauses again after something arrived', async () => {
+    const { clock, api, informer } = setUp(() => 1)
+    api.watchFault = () => ({ events: 1, error: broken() })
+    informer.start()
+    await clock.advance(0)
+    for (let i = 0; i < 12; i++) {
+      const before = api.calls.watch ?? 0
+      api.put(CONFIG_MAPS, configMap('a', String(i)))
+      await clock.advance(0)
+      // the second event is the one that breaks the watch
+      api.put(CONFIG_MAPS, configMap('b', String(i)))
+      await clock.advance(800)
+      expect(api.calls.watch).toBe(before + 1)
+      await clock.advance(2000)
+    }
     await informer.stop()
   })
 

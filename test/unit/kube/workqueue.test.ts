@@ -95,6 +95,16 @@ describe('the work queue', () => {
     expect(queue.depth).toBe(0)
   })
 
+  it('keeps the order of thousands of keys', async () => {
+    const queue = queueOf()
+    const keys = Array.from({ length: 5000 }, (_, n) => `key-${n}`)
+    for (const key of keys) queue.add(key)
+    const taken: (string | undefined)[] = []
+    for (let i = 0; i < keys.length; i++) taken.push(await queue.take())
+    expect(taken).toEqual(keys)
+    expect(queue.depth).toBe(0)
+  })
+
   it('refuses done for a key that nobody holds', () => {
     expect(() => queueOf().done('a')).toThrow(/'a' was not taken/)
   })
