@@ -12,7 +12,12 @@ export function crdFileName(kind: KindDefinition): string {
 
 /** Content of the file in crds/: the same for the same schema. Throws RangeError when it is too large for client-side apply. */
 export function renderCrd(kind: KindDefinition): string {
-  const body = stringify(customResourceDefinition(kind), { lineWidth: 0, aliasDuplicateObjects: false })
+  // version: Kubernetes reads YAML 1.1, where a bare Off is a boolean
+  const body = stringify(customResourceDefinition(kind), {
+    version: '1.1',
+    lineWidth: 0,
+    aliasDuplicateObjects: false,
+  })
   const text = `# Generated from src/api by 'npm run generate'. Do not edit.\n${body}`
   const size = Buffer.byteLength(text)
   if (size >= LARGEST_CRD)

@@ -1,4 +1,4 @@
-import { parseAllDocuments, stringify } from 'yaml'
+import { parseAllDocuments } from 'yaml'
 import { type CommandOptions, type CommandResult, command, succeed } from './command.ts'
 
 /** A Kubernetes object as JSON; tests look into it freely. */
@@ -97,9 +97,9 @@ export function condition(object: Manifest | null | undefined, type: string): Co
   return (object?.status?.conditions as readonly Condition[] | undefined)?.find(candidate => candidate.type === type)
 }
 
-/** The objects of a YAML file; throws on what is not YAML. */
+/** The objects of a YAML file, read as kubectl reads it (YAML 1.1); throws on what is not YAML. */
 export function parseManifests(text: string): readonly Manifest[] {
-  return parseAllDocuments(text).flatMap(document => {
+  return parseAllDocuments(text, { version: '1.1' }).flatMap(document => {
     if (document.errors[0]) throw document.errors[0]
     const value = document.toJS() as Manifest | null
     return value === null ? [] : [value]
@@ -107,5 +107,7 @@ export function parseManifests(text: string): readonly Manifest[] {
 }
 
 function toYaml(manifests: string | readonly object[]): string {
-  return typeof manifests === 'string' ? manifests : manifests.map(object => stringify(object)).join('---\n')
+  return typeof manifests === 'string'
+    ? manifests
+    : manifests.map(object => `${JSON.stringify(object)}\n`).join('---\n')
 }
