@@ -2,7 +2,8 @@ import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { SidecarOptions } from '../../sidecar/settings.ts'
-import { parseManifest } from '../api/manifest.ts'
+import { parseManifests } from '../api/manifest.ts'
+import { withDefaults } from '../api/v1alpha1/defaults.ts'
 import { renderSidecarConfig, sidecarConfig } from '../api/v1alpha1/sidecar-config.ts'
 import type { Environment } from '../common/environment.ts'
 import { portFlag, type SidecarFlags } from './sidecar.ts'
@@ -55,13 +56,16 @@ function configFromEnvironment(flags: SidecarFlags, environment: Environment): s
       monitoring: { logLevel: environment.read('KVIDX_LOG_LEVEL') ?? 'Info' },
     },
   }
-  const [database] = parseManifest(JSON.stringify(manifest), 'environment').databases
-  if (!database) throw new Error('the environment makes no database')
+  const [entry] = parseManifests([{ file: 'environment', text: JSON.stringify(manifest) }]).objects
+  if (entry?.object.kind !== 'KvidxDatabase') throw new Error('the environment makes no database')
+  const { metadata, spec } = entry.object
   // not on the volume: nothing but our own files makes it ours
   const path = join(mkdtempSync(join(tmpdir(), 'kvidx-')), 'config.json')
   writeFileSync(
     path,
-    renderSidecarConfig(sidecarConfig({ namespace: database.namespace, name: database.name, spec: database.spec })),
+    renderSidecarConfig(
+      sidecarConfig({ namespace: metadata.namespace ?? 'default', name: metadata.name, spec: withDefaults(spec) }),
+    ),
     { mode: 0o600 },
   )
   return path

@@ -26,12 +26,11 @@ export function sidecarCommand(): Command {
       const { sidecarOptions } = await import('./sidecar-options.ts')
       const sidecar = await startSidecar(await sidecarOptions(flags, environment))
       sidecar.serving.catch(() => {})
-      const signal = await waitForSignal()
+      await Promise.race([waitForSignal(), parentGone()])
       // a second signal does not wait
       void waitForSignal().then(() => process.exit(130))
       await sidecar.stop()
-      process.exitCode = 0
-      return void signal
+      process.exit(0)
     })
 }
 
@@ -47,6 +46,13 @@ export interface SidecarFlags {
   readonly tlsDir?: string
   readonly engine?: string
   readonly name?: string
+}
+
+/** `kvidx run` holds an IPC channel to us, which closes when it dies, however it dies. */
+function parentGone(): Promise<void> {
+  return new Promise(resolve => {
+    if (process.connected) process.once('disconnect', () => resolve())
+  })
 }
 
 /** A port number from a flag. Errors: invalid_parameter. */

@@ -1,0 +1,150 @@
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import type { KvidxDatabase } from '../api/v1alpha1/kvidx-database.ts'
+import { withDefaults } from '../api/v1alpha1/defaults.ts'
+import { renderSidecarConfig, sidecarConfig } from '../api/v1alpha1/sidecar-config.ts'
+import type { Clock } from '../common/clock.ts'
+import { childEnvironment } from '../common/environment.ts'
+import { configPaths, type StandalonePaths, standalonePaths } from './paths.ts'
+import { Supervisor } from './supervisor.ts'
+import { describe, type SidecarStatus, watchStatus } from './watch.ts'
+
+export interface RunOptions {
+  /** Everything of all databases lies below. */
+  readonly root: string
+  readonly host: string
+  /** Ports of the first database; each further one takes the next. */
+  readonly dataPort: number
+  readonly opsPort: number
+  readonly tokensDirectory?: string
+  /** Where lines for people go. */
+  readonly print: (line: string) => void
+}
+
+export interface RunningDatabase {
+  readonly namespace: string
+  readonly name: string
+  readonly dataAddress: string
+  readonly opsAddress: string
+  readonly socket: string
+}
+
+export interface Standalone {
+  readonly databases: readonly RunningDatabase[]
+  stop(): Promise<void>
+  /** Without waiting. */
+  kill(): void
+}
+
+interface Memory {
+  readonly lineage?: string
+}
+
+const LAUNCHER = fileURLToPath(new URL('../../bin/kvidx', import.meta.url))
+/** A Unix socket's path has room for so many bytes. */
+const SOCKET_PATH_LIMIT = 107
+
+/** Runs every database of a manifest as a supervised process. The manifests must be valid. */
+export function runStandalone(databases: readonly KvidxDatabase[], options: RunOptions, clock: Clock): Standalone {
+  const stopping = new AbortController()
+  const running = databases.map((database, index) => startOne(database, index, options, clock, stopping.signal))
+  return {
+    databases: running.map(entry => entry.database),
+    async stop() {
+      stopping.abort()
+      await Promise.all(running.map(entry => entry.supervisor.stop()))
+    },
+    kill() {
+      for (const entry of running) entry.supervisor.kill()
+    },
+  }
+}
+
+function startOne(
+  resource: KvidxDatabase,
+  index: number,
+  options: RunOptions,
+  clock: Clock,
+  signal: AbortSignal,
+): { database: RunningDatabase; supervisor: Supervisor } {
+  const { name } = resource.metadata
+  const namespace = resource.metadata.namespace ?? 'default'
+  const paths = standalonePaths(options.root, namespace, name)
+  for (const directory of [paths.data, paths.backups]) mkdirSync(directory, { recursive: true, mode: 0o700 })
+  writeConfig(resource, namespace, paths)
+  const dataPort = options.dataPort + index
+  const opsPort = options.opsPort + index
+  const socket = Buffer.byteLength(paths.socket) <= SOCKET_PATH_LIMIT ? paths.socket : undefined
+  const args = [
+    'sidecar',
+    '--config',
+    paths.config,
+    '--data-dir',
+    paths.data,
+    '--host',
+    options.host,
+    '--data-port',
+    String(dataPort),
+    '--ops-port',
+    String(opsPort),
+  ]
+  if (socket !== undefined) args.push('--socket', socket)
+  if (options.tokensDirectory !== undefined) args.push('--token-dir', options.tokensDirectory)
+  const label = `${namespace === 'default' ? '' : `${namespace}/`}${name}`
+  const supervisor = new Supervisor(
+    { command: process.execPath, args: [LAUNCHER, ...args], env: childEnvironment(), logFile: paths.log },
+    clock,
+    end => {
+      const how = end.signal ? `was ended by ${end.signal}` : `ended with code ${end.code}`
+      options.print(`${label}: the process ${how}; starting it again in ${end.restartIn / 1000} s (log: ${paths.log})`)
+    },
+  )
+  supervisor.start()
+  const database = {
+    namespace,
+    name,
+    dataAddress: `http://${options.host}:${dataPort}`,
+    opsAddress: `http://${options.host}:${opsPort}`,
+    socket: socket ?? '',
+  }
+  let last = ''
+  void watchStatus(database.opsAddress, clock, signal, status => {
+    const line = describe(status)
+    if (line !== last) options.print(`${label}: ${line}`)
+    last = line
+    rememberLineage(resource, namespace, paths, status)
+  })
+  return { database, supervisor }
+}
+
+/** The lineage, once known, is expected of every later start: a volume that was lost is then not taken for a new one. */
+function rememberLineage(
+  resource: KvidxDatabase,
+  namespace: string,
+  paths: StandalonePaths,
+  status: SidecarStatus | undefined,
+): void {
+  if (!status?.lineage || readMemory(paths).lineage === status.lineage) return
+  writeFileSync(paths.memory, `${JSON.stringify({ lineage: status.lineage } satisfies Memory)}\n`, { mode: 0o600 })
+  writeConfig(resource, namespace, paths)
+}
+
+function writeConfig(resource: KvidxDatabase, namespace: string, paths: StandalonePaths): void {
+  const { lineage } = readMemory(paths)
+  const config = sidecarConfig({
+    namespace,
+    name: resource.metadata.name,
+    spec: withDefaults(resource.spec),
+    paths: configPaths(paths),
+    ...(lineage !== undefined && { expectedLineage: lineage }),
+  })
+  writeFileSync(paths.config, renderSidecarConfig(config), { mode: 0o600 })
+}
+
+function readMemory(paths: StandalonePaths): Memory {
+  try {
+    return JSON.parse(readFileSync(paths.memory, 'utf8')) as Memory
+  } catch {
+    return {}
+  }
+}
