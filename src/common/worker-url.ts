@@ -23,3 +23,8 @@ export function locate(path: string, here: string): URL {
   if (here.endsWith('.ts')) return new URL(`../../${path}.ts`, here)
   return new URL(`./${path.slice(path.lastIndexOf('/') + 1)}.js`, here)
 }
+
+/** bin/kvidx, for a child process that is another command of this program: beside src/ in a checkout, beside dist/ in the image. */
+export function launcherUrl(here: string = import.meta.url): URL {
+  return new URL(here.endsWith('.ts') ? '../../bin/kvidx' : '../bin/kvidx', here)
+}

@@ -1,7 +1,7 @@
-import { globSync } from 'node:fs'
+import { existsSync, globSync } from 'node:fs'
 import { basename } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { locate, workerUrl } from '../../../src/common/worker-url.ts'
+import { launcherUrl, locate, workerUrl } from '../../../src/common/worker-url.ts'
 
 describe('workerUrl', () => {
   test('is the source file when run from the sources', () => {
@@ -25,4 +25,9 @@ describe('workerUrl', () => {
     const names = globSync('{src,sidecar}/**/*.worker.ts').map(path => basename(path))
     expect(names.toSorted()).toEqual([...new Set(names)].toSorted())
   })
+})
+
+test('launcherUrl is bin/kvidx of the checkout or of the image', () => {
+  expect(existsSync(launcherUrl())).toBe(true)
+  expect(launcherUrl('file:///app/dist/chunk-ABC.js').href).toBe('file:///app/bin/kvidx')
 })
