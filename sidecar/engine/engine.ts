@@ -113,6 +113,8 @@ export interface EngineShare {
   readonly options: EngineOptions
   /** RocksDB: addresses of the open database and its column families. */
   readonly handles?: Readonly<Record<string, number>>
+  /** SQLite, LMDB: counts commits, so that a reader in another thread knows whether what it holds is of the last one. */
+  readonly commits?: SharedArrayBuffer
 }
 
 /** Sizes in bytes; what an engine cannot know is undefined, never 0. */

@@ -1,3 +1,4 @@
+import { CommitCounter } from '../commit-counter.ts'
 import type {
   EngineFigures,
   EngineOptions,
@@ -16,25 +17,27 @@ import { LmdbView } from './view.ts'
 
 /** Opens a reader; threads of one process share the map of its writer. Errors: see EngineReader. */
 export function openLmdbReader(share: EngineShare): EngineReader {
-  return new LmdbReader(share.options)
+  return new LmdbReader(share)
 }
 
 class LmdbReader implements EngineReader {
   readonly #options: EngineOptions
   readonly #environment: Environment
+  readonly #commits: CommitCounter | undefined
+  /** The count of commits when the binding's read transaction was last let go. */
+  #seen: number | undefined
   readonly #snapshots = new Set<EngineSnapshot>()
 
-  constructor(options: EngineOptions) {
+  constructor({ options, commits }: EngineShare) {
     this.#options = options
+    this.#commits = commits && new CommitCounter(commits)
     this.#environment = openEnvironment(options.directory, options.tuning, false)
   }
 
   getWithMeta(key: Key, name: string): { record: StoredRecord | undefined; meta: Uint8Array | undefined } {
     return guarded('read a record', () => {
-      const { root, records, metadata } = this.#environment
-      // The binding keeps a read transaction for a turn of the event loop: a commit that another thread has acknowledged
-      // since would not be seen. After the reset both reads take the same, new one.
-      root.resetReadTxn()
+      const { records, metadata } = this.#environment
+      this.#refresh()
       const value = records.get(key)
       return { record: value && { key, ...value }, meta: metadata.get(name) }
     })
@@ -42,7 +45,7 @@ class LmdbReader implements EngineReader {
 
   getMeta(name: string): Uint8Array | undefined {
     return guarded('read metadata', () => {
-      this.#environment.root.resetReadTxn()
+      this.#refresh()
       return this.#environment.metadata.get(name)
     })
   }
@@ -90,5 +93,16 @@ class LmdbReader implements EngineReader {
     guarded('close the database', () => {
       void this.#environment.root.close()
     })
+  }
+
+  /**
+   * The binding keeps a read transaction for a turn of the event loop: a commit that another thread has acknowledged since
+   * would not be seen. After the reset all reads of this turn take the same, new one.
+   */
+  #refresh(): void {
+    const count = this.#commits?.current
+    if (count !== undefined && count === this.#seen) return
+    this.#seen = count
+    this.#environment.root.resetReadTxn()
   }
 }

@@ -6,6 +6,8 @@ import { guarded } from './errors.ts'
 import type { MapLimit } from './limit.ts'
 import { LmdbView } from './view.ts'
 
+const FIRST_EXPIRY = { expiresAt: 0n, key: 0n }
+const LAST_EXPIRY = { expiresAt: EVERY_KEY.end, key: EVERY_KEY.end }
 const NOTHING = new Uint8Array(1)
 /** Keys collected before they are removed, so that no cursor stands on what goes away. */
 const REMOVE_AT_ONCE = 10_000
@@ -91,16 +93,7 @@ export class LmdbTransaction extends LmdbView implements WriteTransaction {
         expiries.clearSync()
         return
       }
-      for (;;) {
-        const found: StoredRecord[] = []
-        this.scan(range, false, record => {
-          // Only what the removal needs is kept, not the data.
-          found.push({ ...record, data: NOTHING })
-          return found.length < REMOVE_AT_ONCE
-        })
-        for (const record of found) this.remove(record)
-        if (found.length < REMOVE_AT_ONCE) return
-      }
+      while (this.#removeSome(range) === REMOVE_AT_ONCE);
     })
   }
 
@@ -137,6 +130,24 @@ export class LmdbTransaction extends LmdbView implements WriteTransaction {
         if (found.length < REMOVE_AT_ONCE) return bytes
       }
     })
+  }
+
+  /** Removes the first records of the range, at most REMOVE_AT_ONCE; returns how many. */
+  #removeSome(range: KeyRange): number {
+    const { records, expiries } = this.environment
+    const bounds = { ...range, inclusiveEnd: true, limit: REMOVE_AT_ONCE } as const
+    if (expiries.getKeysCount({ start: FIRST_EXPIRY, end: LAST_EXPIRY, inclusiveEnd: true, limit: 1 }) === 0) {
+      const keys = [...records.getKeys(bounds)]
+      for (const key of keys) records.removeSync(key)
+      return keys.length
+    }
+    const found: { readonly key: bigint; readonly expiresAt: bigint }[] = []
+    for (const { key, value } of records.getRange(bounds)) found.push({ key, expiresAt: value.expiresAt })
+    for (const { key, expiresAt } of found) {
+      records.removeSync(key)
+      if (expiresAt !== 0n) expiries.removeSync({ expiresAt, key })
+    }
+    return found.length
   }
 
   #putExpiry({ expiresAt, key }: StoredRecord): void {

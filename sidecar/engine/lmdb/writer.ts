@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { KvidxError } from '../../../src/common/errors.ts'
+import { CommitCounter } from '../commit-counter.ts'
 import type { EngineFigures, EngineOptions, EngineShare, EngineWriter, Progress, WriteTransaction } from '../engine.ts'
 import { syncPath } from '../files.ts'
 import { copyEnvironment } from './copy.ts'
@@ -19,6 +20,7 @@ class LmdbWriter implements EngineWriter {
   readonly share: EngineShare
   readonly version: string
   readonly view: LmdbView
+  readonly #commits = new CommitCounter()
   readonly #options: EngineOptions
   readonly #environment: Environment
   readonly #transaction: LmdbTransaction
@@ -28,7 +30,7 @@ class LmdbWriter implements EngineWriter {
     this.#options = options
     const environment = openEnvironment(options.directory, options.tuning, true)
     this.#environment = environment
-    this.share = { kind: 'LMDB', options }
+    this.share = { kind: 'LMDB', options, commits: this.#commits.shared }
     this.version = `LMDB ${lmdbVersion()}`
     this.view = new LmdbView(environment, () => {
       environment.root.resetReadTxn()
@@ -51,6 +53,7 @@ class LmdbWriter implements EngineWriter {
         result = { value: body(this.#transaction) }
         this.#transaction.finish()
       })
+      this.#commits.increment()
     } catch (thrown) {
       this.#transaction.abandon()
       this.#limit.forget()

@@ -1,6 +1,7 @@
 import type { Statement } from 'better-sqlite3'
 import { KvidxError } from '../../../src/common/errors.ts'
 import type { Key, KeyRange, LogFrame, StoredRecord, Visit, WriteTransaction } from '../engine.ts'
+import { EVERY_KEY } from '../engine.ts'
 import { AppendBuffer } from './append-buffer.ts'
 import type { Connection } from './connection.ts'
 import { guarded } from './errors.ts'
@@ -20,6 +21,8 @@ export class SqliteTransaction implements WriteTransaction {
   readonly #replace: Statement
   readonly #remove: Statement
   readonly #removeRun: Statement
+  readonly #removeAll: Statement
+  readonly #removeAllExpiries: Statement
   readonly #putExpiry: Statement
   readonly #removeExpiry: Statement
   readonly #removeExpiryRun: Statement
@@ -43,6 +46,8 @@ export class SqliteTransaction implements WriteTransaction {
     this.#replace = connection.prepare('INSERT OR REPLACE INTO log (id, created, term, cmd, data) VALUES (?,0,?,?,?)')
     this.#remove = connection.prepare('DELETE FROM log WHERE id = ?')
     this.#removeRun = connection.prepare('DELETE FROM log WHERE id BETWEEN ? AND ?')
+    this.#removeAll = connection.prepare('DELETE FROM log')
+    this.#removeAllExpiries = connection.prepare('DELETE FROM _kvidx_ttl')
     this.#putExpiry = connection.prepare('INSERT OR REPLACE INTO _kvidx_ttl (id, expires_at) VALUES (?,?)')
     this.#removeExpiry = connection.prepare('DELETE FROM _kvidx_ttl WHERE id = ?')
     this.#removeExpiryRun = connection.prepare('DELETE FROM _kvidx_ttl WHERE id BETWEEN ? AND ?')
@@ -148,6 +153,12 @@ export class SqliteTransaction implements WriteTransaction {
     this.#check()
     guarded(this.#directory, 'remove a range', () => {
       this.#appends.flush()
+      if (range.start === EVERY_KEY.start && range.end === EVERY_KEY.end) {
+        // Without a condition SQLite gives the pages back as they are, without looking at the rows.
+        this.#removeAll.run()
+        this.#removeAllExpiries.run()
+        return
+      }
       for (const { first, last } of rowRanges(range, false)) {
         this.#removeRun.run(first, last)
         if (this.#view.expiring) this.#removeExpiryRun.run(first, last)

@@ -1,7 +1,8 @@
-import { closeSync, existsSync, fdatasyncSync, mkdirSync, openSync } from 'node:fs'
-import { join } from 'node:path'
+import { chmodSync, closeSync, existsSync, fdatasyncSync, mkdirSync, openSync, renameSync, rmSync } from 'node:fs'
+import { dirname } from 'node:path'
 import type { Statement } from 'better-sqlite3'
 import { KvidxError } from '../../../src/common/errors.ts'
+import { CommitCounter } from '../commit-counter.ts'
 import type { EngineFigures, EngineOptions, EngineShare, EngineWriter, Progress, WriteTransaction } from '../engine.ts'
 import { syncPath } from '../files.ts'
 import { type Connection, connectWriter, databaseFile, sqliteVersion } from './connection.ts'
@@ -22,6 +23,7 @@ class SqliteWriter implements EngineWriter {
   readonly share: EngineShare
   readonly version: string
   readonly view: SqliteView
+  readonly #commits = new CommitCounter()
   readonly #options: EngineOptions
   readonly #connection: Connection
   readonly #transaction: SqliteTransaction
@@ -34,7 +36,7 @@ class SqliteWriter implements EngineWriter {
   constructor(options: EngineOptions) {
     this.#options = options
     this.#connection = connectWriter(options)
-    this.share = { kind: 'SQLite', options }
+    this.share = { kind: 'SQLite', options, commits: this.#commits.shared }
     this.version = `SQLite ${sqliteVersion(this.#connection)}`
     this.view = new SqliteView(this.#connection, options.directory, hasExpiries(this.#connection))
     this.#transaction = new SqliteTransaction(this.#connection, this.view, options.directory)
@@ -52,6 +54,7 @@ class SqliteWriter implements EngineWriter {
         const result = body(this.#transaction)
         this.#transaction.finish()
         this.#commit.run()
+        this.#commits.increment()
         return result
       } catch (thrown) {
         this.#transaction.abandon()
@@ -106,14 +109,23 @@ class SqliteWriter implements EngineWriter {
     if (existsSync(directory))
       throw new KvidxError('conflict', `${directory} exists: a compact copy needs a directory that does not`)
     if (progress(0, 1)) throw new KvidxError('cancelled', 'The compact copy was cancelled before it began')
-    guarded(this.#options.directory, 'write a compact copy', () => {
-      mkdirSync(directory, { mode: 0o700 })
-      const file = databaseFile(directory)
-      this.#connection.prepare('VACUUM INTO ?').run(file)
-      syncPath(file)
-      syncPath(directory)
-      syncPath(join(directory, '..'))
-    })
+    const unfinished = `${directory}.unfinished`
+    rmSync(unfinished, { recursive: true, force: true })
+    try {
+      guarded(this.#options.directory, 'write a compact copy', () => {
+        mkdirSync(unfinished, { mode: 0o700 })
+        const file = databaseFile(unfinished)
+        this.#connection.prepare('VACUUM INTO ?').run(file)
+        chmodSync(file, 0o600)
+        syncPath(file)
+        syncPath(unfinished)
+      })
+    } catch (thrown) {
+      rmSync(unfinished, { recursive: true, force: true })
+      throw thrown
+    }
+    renameSync(unfinished, directory)
+    syncPath(dirname(directory))
     progress(1, 1)
   }
 

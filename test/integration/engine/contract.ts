@@ -264,6 +264,23 @@ export function engineContract(subject: Subject): void {
     })
   })
 
+  describe('range removal without expiries', () => {
+    test('removes long ranges whole, and what is inserted behind them is new', () => {
+      fill(Array.from({ length: 25_000 }, (_, index) => BigInt(index)))
+      writer.transact(transaction => transaction.removeRange({ start: 10n, end: 24_990n }))
+      expect(keysOf(writer.view)).toEqual(
+        [...Array(10).keys(), ...[...Array(9).keys()].map(i => i + 24_991)].map(BigInt),
+      )
+      writer.transact(transaction => {
+        transaction.removeRange(EVERY_KEY)
+        expect(keysOf(transaction)).toEqual([])
+        expect(transaction.get(5n)).toBeUndefined()
+        expect(transaction.insert(record(5n))).toBe(true)
+      })
+      expect(keysOf(writer.view)).toEqual([5n])
+    })
+  })
+
   describe('transactions', () => {
     test('a transaction reads its own writes, in point reads, scans, expiries, metadata and the log', () => {
       fill([1n, 2n])

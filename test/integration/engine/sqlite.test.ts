@@ -180,6 +180,30 @@ describe('SQLite files', () => {
     writer.close()
   })
 
+  test('point reads of one turn share a transaction, see every commit, and let the WAL go when the turn ends', async () => {
+    const writer = await open()
+    const reader = await openReader(writer.share)
+    for (let key = 0n; key < 5n; key++) {
+      writer.transact(transaction => {
+        transaction.insert(record(key, 'x', key === 3n ? 99n : 0n))
+        transaction.putMeta('state', Uint8Array.of(Number(key)))
+      })
+      for (let read = 0; read < 3; read++) {
+        const { record: found, meta } = reader.getWithMeta(key, 'state')
+        expect([found?.expiresAt, meta?.[0]]).toEqual([key === 3n ? 99n : 0n, Number(key)])
+        expect(reader.getWithMeta(key + 1n, 'state').record).toBeUndefined()
+        expect(reader.getWithMeta(key, 'other').meta).toBeUndefined()
+      }
+    }
+    reader.getWithMeta(0n, 'state')
+    reader.getWithMeta(0n, 'state')
+    await new Promise(resolve => setImmediate(resolve))
+    expect(writer.checkpoint('truncate')).toBe(0)
+    expect(statSync(join(directory, 'main.db-wal')).size).toBe(0)
+    reader.close()
+    writer.close()
+  })
+
   test('a truncating checkpoint does not wait for a reader', async () => {
     const writer = await open()
     const reader = await openReader(writer.share)
