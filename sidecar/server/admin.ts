@@ -28,34 +28,11 @@ interface Task {
 }
 
 const TASKS: readonly Task[] = [
-  {
-    name: 'checkpoint',
-    summary: 'Moves the write-ahead log into the database file',
-    query: { mode: parameter.choice('default truncate', ['passive', 'truncate']) },
-  },
-  {
-    name: 'vacuum',
-    summary: 'Gives unused space back to the file system',
-    query: {
-      mode: parameter.choice('incremental (default): in slices; full: the file is rewritten, writes wait', [
-        'incremental',
-        'full',
-      ]),
-    },
-  },
-  { name: 'compact', summary: 'Rewrites the files of the engine without gaps', query: {} },
-  {
-    name: 'expire',
-    summary: 'Removes records whose expiry has passed',
-    query: { confirmClock: parameter.boolean('true: the clock is right, although it jumped') },
-  },
-  {
-    name: 'check',
-    summary: 'Checks the engine and compares count and digest with a full scan',
-    query: {
-      mode: parameter.choice('full (default): engine check and digest; digest: the digest alone', ['full', 'digest']),
-    },
-  },
+  { name: 'checkpoint', summary: 'Moves the write-ahead log into the database file', query: {} },
+  { name: 'vacuum', summary: 'Gives unused space back to the file system, in slices between writes', query: {} },
+  { name: 'compact', summary: 'Rewrites the files of the engine without gaps; writes wait', query: {} },
+  { name: 'expire', summary: 'Removes records whose expiry has passed', query: {} },
+  { name: 'check', summary: 'Checks the engine, and count and digest against a full scan', query: {} },
 ]
 
 function runTask(task: Task): (exchange: Exchange) => Promise<void> {

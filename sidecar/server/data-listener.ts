@@ -33,6 +33,9 @@ const UNKNOWN: Route = {
   handle(exchange) {
     const path = (exchange.req.url ?? '').split('?', 1)[0] as string
     const methods = methodsOf(path)
+    // the router gave up before it came to a method: a path that cannot be decoded
+    if (methods.some(method => method === exchange.req.method))
+      throw new KvidxError('malformed_request', `the path ${path.slice(0, 200)} has a malformed percent sign`)
     if (methods.length === 0)
       throw new KvidxError('no_such_route', `there is nothing at ${path.slice(0, 200)}; see /v1/openapi.json`)
     throw new Refusal(

@@ -160,8 +160,8 @@ export class Exchange {
 
   /** What stood when the request was judged; nothing where it is unknown or not this client's to see. */
   #positionOf(error: KvidxError): Position | undefined {
-    if (error.code === 'unauthorized' || error.code === 'forbidden' || error.code === 'unknown_outcome')
-      return undefined
+    if (this.route.rights === 'none' || error.code === 'unauthorized' || error.code === 'forbidden') return undefined
+    if (error.code === 'unknown_outcome') return undefined
     return error instanceof Refusal && error.position ? error.position : this.database.state.position
   }
 

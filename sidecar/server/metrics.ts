@@ -83,7 +83,9 @@ export class ServerMetrics {
         },
       })
     }
-    const state = (read: (state: Database['state']) => bigint) => (open: Database) => Number(read(open.state))
+    // until the database is open its counters are not known, and 0 would be a false alarm
+    const state = (read: (state: Database['state']) => bigint) => (open: Database) =>
+      open.ready ? Number(read(open.state)) : undefined
     gauge(
       'kvidx_keys',
       'Stored records',
@@ -114,7 +116,9 @@ export class ServerMetrics {
       'Sequence number of the last change',
       state(now => now.position.seq),
     )
-    gauge('kvidx_last_commit_timestamp_seconds', 'Time of the last commit', open => Number(open.state.time) / 1000)
+    gauge('kvidx_last_commit_timestamp_seconds', 'Time of the last commit', open =>
+      open.ready ? Number(open.state.time) / 1000 : undefined,
+    )
     gauge('kvidx_db_file_bytes', 'All files of the database', () => source.figures?.fileBytes)
     gauge('kvidx_wal_bytes', 'Write-ahead log', () => source.figures?.walBytes)
     gauge('kvidx_free_bytes', 'Bytes that the engine can reuse before its files grow', () => source.figures?.freeBytes)

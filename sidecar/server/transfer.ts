@@ -79,6 +79,7 @@ async function postImport(exchange: Exchange): Promise<void> {
 const ANY_TYPE: readonly (string | undefined)[] = [
   undefined,
   'application/octet-stream',
+  'text/plain',
   'application/x-www-form-urlencoded',
 ]
 

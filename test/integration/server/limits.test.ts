@@ -1,0 +1,324 @@
+import { describe, expect, test } from 'vitest'
+import { KvidxError } from '../../../src/common/errors.ts'
+import { call, RawConnection, startForTest } from './harness.ts'
+
+/** Every bound has an answer; afterwards the database is as it was, and the connection or at least the process serves on. */
+
+const GET = 'GET /v1/count HTTP/1.1\r\nHost: localhost\r\n\r\n'
+const COUNT = /"count":"0"/
+
+describe('a body above the limit', () => {
+  const limits = { recordBytes: 1000, discardBytes: 100_000 }
+
+  test('is refused by its announced length before it comes, and the connection serves on', async () => {
+    const { url } = await startForTest({ limits })
+    const connection = await RawConnection.open(url)
+    connection.send('PUT /v1/records/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1001\r\n\r\n')
+    const head = await connection.until(/too_large/)
+    expect(head).toMatch(/^HTTP\/1\.1 413 /)
+    expect(head).toContain('"limit":1000')
+    connection.send('x'.repeat(1001)).send(GET)
+    await connection.until(COUNT)
+    expect(connection.closed).toBe(false)
+  })
+
+  test('is refused when it grows past it in chunks, and the connection serves on', async () => {
+    const { url } = await startForTest({ limits })
+    const connection = await RawConnection.open(url)
+    connection.send('PUT /v1/records/1 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n')
+    for (let part = 0; part < 3; part++) connection.send(`190\r\n${'x'.repeat(400)}\r\n`)
+    await connection.until(/^HTTP\/1\.1 413 /)
+    connection.send('0\r\n\r\n').send(GET)
+    await connection.until(COUNT)
+  })
+
+  test('that is far too large ends the connection, with the answer before', async () => {
+    const { url } = await startForTest({ limits })
+    const connection = await RawConnection.open(url)
+    connection.send('PUT /v1/records/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n')
+    const head = await connection.until(/too_large/)
+    expect(head).toMatch(/connection: close/i)
+    for (let part = 0; part < 20 && !connection.closed; part++) {
+      connection.send(Buffer.alloc(100_000))
+      await new Promise(resolve => setTimeout(resolve, 5))
+    }
+    expect(await connection.untilClosed()).toMatch(/^HTTP\/1\.1 413 /)
+    expect((await call(`${url}/v1/count`)).status).toBe(200)
+  })
+
+  test('is refused before 100 Continue; what is allowed gets it', async () => {
+    const { url } = await startForTest({ limits })
+    const put = (length: number) =>
+      `PUT /v1/records/1 HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: ${length}\r\n\r\n`
+    const refused = await RawConnection.open(url)
+    refused.send(put(1001))
+    expect(await refused.untilClosed()).toMatch(/^HTTP\/1\.1 413 /)
+    const welcome = await RawConnection.open(url)
+    welcome.send(put(5))
+    await welcome.until(/^HTTP\/1\.1 100 Continue/)
+    welcome.send('hello')
+    await welcome.until(/HTTP\/1\.1 201 /)
+  })
+
+  test('of a batch names the limit and the other format', async () => {
+    const { url } = await startForTest({ limits: { ...limits, jsonBatchBytes: 500, batchBytes: 5000 } })
+    const refused = await call(`${url}/v1/batch`, 'POST', {
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ ops: [{ op: 'put', key: 1, text: 'x'.repeat(600) }] }),
+    })
+    expect(refused.json).toMatchObject({ code: 'too_large', limit: 500 })
+    expect(refused.json.detail).toContain('application/x-ndjson')
+  })
+})
+
+describe('a batch', () => {
+  test('with too many operations, or one with too much data, is refused whole', async () => {
+    const { url } = await startForTest({ limits: { batchOperations: 3, recordBytes: 10 } })
+    const batch = (ops: unknown[]) =>
+      call(`${url}/v1/batch`, 'POST', {
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ ops }),
+      })
+    expect((await batch(Array.from({ length: 4 }, (_, key) => ({ op: 'put', key })))).json).toMatchObject({
+      code: 'too_large',
+      limit: 3,
+    })
+    expect(
+      (
+        await batch([
+          { op: 'put', key: 1 },
+          { op: 'put', key: 2, text: 'x'.repeat(11) },
+        ])
+      ).json,
+    ).toMatchObject({
+      code: 'too_large',
+      operation: 1,
+    })
+    expect((await call(`${url}/v1/count`)).json.count).toBe('0')
+  })
+})
+
+describe('half a request', () => {
+  test('whose client goes away changes nothing and costs nothing', async () => {
+    const { url, database } = await startForTest()
+    const before = database.state.position
+    for (const text of [
+      'GET /v1/rec',
+      'PUT /v1/records/1 HTTP/1.1\r\nHost: loc',
+      'PUT /v1/records/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhello',
+      'PUT /v1/records/1 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n',
+      'POST /v1/import?format=csv HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n18\r\nkey,term,cmd,data\n1,1,1,a\r\n',
+      'POST /v1/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\nContent-Length: 1000\r\n\r\n{"op":"put","key":1}\n',
+    ]) {
+      const connection = await RawConnection.open(url)
+      connection.send(text)
+      await new Promise(resolve => setTimeout(resolve, 30))
+      connection.socket.destroy()
+    }
+    await new Promise(resolve => setTimeout(resolve, 100))
+    expect((await call(`${url}/v1/count`)).json.count).toBe('0')
+    expect(database.state.position).toEqual(before)
+  })
+
+  test('whose headers do not come is a 408', async () => {
+    const { url } = await startForTest({ limits: { headersTimeout: 300 } })
+    const connection = await RawConnection.open(url)
+    connection.send('GET /v1/count HTTP/1.1\r\nHost: localhost\r\n')
+    const text = await connection.untilClosed()
+    expect(text).toMatch(/^HTTP\/1\.1 408 /)
+    expect(text).toContain('request_timeout')
+  })
+
+  test.each([
+    ['PUT', '/v1/records/1', ''],
+    ['POST', '/v1/import?format=binary', ''],
+    ['POST', '/v1/batch', 'Content-Type: application/x-ndjson\r\n'],
+  ])('of %s %s whose body stops is a 408, and a drop at a time does not help', async (method, path, header) => {
+    const { url } = await startForTest({ limits: { idleTimeout: 200, minimumRate: 1000 } })
+    const connection = await RawConnection.open(url)
+    connection.send(`${method} ${path} HTTP/1.1\r\nHost: localhost\r\n${header}Content-Length: 100000\r\n\r\n\0K`)
+    const text = await connection.until(/request_timeout/)
+    expect(text).toMatch(/^HTTP\/1\.1 408 /)
+    if (method !== 'PUT') return
+    const slow = await RawConnection.open(url)
+    slow.send('PUT /v1/records/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n')
+    const drops = setInterval(() => slow.send('x'), 30)
+    expect(await slow.until(/slower than/)).toMatch(/^HTTP\/1\.1 408 /)
+    clearInterval(drops)
+    expect((await call(`${url}/v1/count`)).json.count).toBe('0')
+  })
+})
+
+describe('what is no HTTP', () => {
+  test.each([
+    ['nonsense', 'hello\r\n\r\n', /^HTTP\/1\.1 400 [\s\S]*malformed_request/],
+    ['a bad method', 'FETCH / HTTP/1.1\r\n\r\n', /^HTTP\/1\.1 400 [\s\S]*malformed_request/],
+    [
+      'both lengths',
+      'PUT /v1/records/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
+      /^HTTP\/1\.1 400 [\s\S]*malformed_request/,
+    ],
+    [
+      'a bad chunk',
+      'PUT /v1/records/1 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n',
+      /^HTTP\/1\.1 400 [\s\S]*malformed_request/,
+    ],
+    ['long headers', `GET / HTTP/1.1\r\nx: ${'x'.repeat(20_000)}\r\n\r\n`, /^HTTP\/1\.1 431 [\s\S]*headers_too_large/],
+  ])('%s is answered with a problem document and closed', async (_, text, expected) => {
+    const { url } = await startForTest()
+    const connection = await RawConnection.open(url)
+    connection.send(text)
+    expect(await connection.untilClosed()).toMatch(expected)
+    expect((await call(`${url}/v1/count`)).json.count).toBe('0')
+  })
+})
+
+describe('a client that does not read', () => {
+  test('is let go, and the snapshot with it', async () => {
+    const { url, database } = await startForTest({ limits: { idleTimeout: 300 } })
+    for (let key = 0n; key < 40n; key++)
+      await database.write({ operations: [{ op: 'put', key, term: 0n, cmd: 0n, data: new Uint8Array(1 << 20) }] })
+    const stuck = await RawConnection.open(url)
+    stuck.socket.pause()
+    stuck.send('GET /v1/export HTTP/1.1\r\nHost: localhost\r\n\r\n')
+    const large = await RawConnection.open(url)
+    large.socket.pause()
+    for (let i = 0; i < 20; i++) large.send('GET /v1/records/1 HTTP/1.1\r\nHost: localhost\r\n\r\n')
+    await new Promise(resolve => setTimeout(resolve, 900))
+    for (const connection of [stuck, large]) {
+      connection.socket.resume()
+      expect(await connection.untilClosed()).not.toMatch(/\r\n0\r\n\r\n$/)
+    }
+    expect((await call(`${url}/v1/count`)).json.count).toBe('40')
+  })
+})
+
+describe('too much at one time', () => {
+  test('streams past the limit are a 429 with Retry-After', async () => {
+    const { url, database } = await startForTest({ limits: { streams: 1, followers: 1 } })
+    for (let key = 0n; key < 20n; key++)
+      await database.write({ operations: [{ op: 'put', key, term: 0n, cmd: 0n, data: new Uint8Array(1 << 20) }] })
+    const stuck = await RawConnection.open(url)
+    stuck.socket.pause()
+    stuck.send('GET /v1/export HTTP/1.1\r\nHost: localhost\r\n\r\n')
+    await expect
+      .poll(async () => (await call(`${url}/v1/records?limit=1`)).status, { timeout: 3000, interval: 20 })
+      .toBe(429)
+    const refused = await call(`${url}/v1/records?limit=1`)
+    expect(refused.headers.get('retry-after')).toBe('1')
+    expect(refused.json).toMatchObject({ code: 'overloaded', retryable: true })
+    stuck.socket.destroy()
+    await expect
+      .poll(async () => (await call(`${url}/v1/records?limit=1`)).status, { timeout: 3000, interval: 20 })
+      .toBe(200)
+    const follower = await RawConnection.open(url)
+    follower.send('GET /v1/changes?follow=true HTTP/1.1\r\nHost: localhost\r\n\r\n')
+    await follower.until(/200 OK/)
+    expect((await call(`${url}/v1/changes?follow=true`)).status).toBe(429)
+  })
+
+  test('bodies past the memory for them are a 429, and the memory comes back', async () => {
+    const { url } = await startForTest({ limits: { bufferedBytes: 3000, recordBytes: 2000 } })
+    const half = await RawConnection.open(url)
+    half.send(`PUT /v1/records/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000\r\n\r\n${'x'.repeat(1000)}`)
+    const put = (key: number) => call(`${url}/v1/records/${key}`, 'PUT', { body: 'x'.repeat(1500) })
+    await expect.poll(async () => (await put(2)).status, { timeout: 3000, interval: 20 }).toBe(429)
+    half.send('x'.repeat(1000))
+    await half.until(/201 Created/)
+    expect((await put(3)).status).toBe(201)
+    for (let i = 0; i < 5; i++) expect((await put(3)).status).toBe(204)
+  })
+
+  test('connections past the limit are closed at once', async () => {
+    const { url } = await startForTest({ limits: { connections: 2 } })
+    const kept = [await RawConnection.open(url), await RawConnection.open(url)]
+    const third = await RawConnection.open(url)
+    await third.untilClosed()
+    kept[0]?.send(GET)
+    await kept[0]?.until(COUNT)
+  })
+})
+
+describe('what the database refuses', () => {
+  const refusing = (error: KvidxError) =>
+    startForTest({
+      instead: () => ({
+        write: () => Promise.reject(error),
+        removeRangeSliced: () => Promise.reject(error),
+        import: () => Promise.reject(error),
+      }),
+    })
+
+  test.each([
+    ['overloaded', 429, '1'],
+    ['no_space', 507, '30'],
+    ['not_ready', 503, '2'],
+  ] as const)('%s is a %i with Retry-After', async (code, status, retryAfter) => {
+    const { url } = await refusing(new KvidxError(code, 'as it is'))
+    const refused = await call(`${url}/v1/records/1`, 'PUT', { body: 'x' })
+    expect([refused.status, refused.headers.get('retry-after')]).toEqual([status, retryAfter])
+    expect(refused.json).toMatchObject({ code, detail: 'as it is', retryable: true })
+  })
+
+  test('an unknown outcome is a 503 without a position and without an invitation to repeat', async () => {
+    const { url } = await refusing(new KvidxError('unknown_outcome', 'the writer died'))
+    const refused = await call(`${url}/v1/records/1`, 'PUT', { body: 'x' })
+    expect(refused.status).toBe(503)
+    expect(refused.json).toMatchObject({ code: 'unknown_outcome', retryable: false })
+    expect(refused.headers.get('kvidx-position')).toBeNull()
+    expect(refused.headers.get('retry-after')).toBeNull()
+  })
+
+  test('too_large offers atomic=false where that helps', async () => {
+    const { url } = await refusing(new KvidxError('too_large', 'above limits.atomicRecords'))
+    const range = await call(`${url}/v1/records?all=true`, 'DELETE')
+    expect(range.json).toMatchObject({ code: 'too_large', retryWith: 'atomic=false' })
+    const file = await call(`${url}/v1/import?format=csv`, 'POST', { body: 'key,data\n' })
+    expect(file.json).toMatchObject({ code: 'too_large', retryWith: 'atomic=false' })
+    const record = await call(`${url}/v1/records/1`, 'PUT', { body: 'x' })
+    expect(record.json.retryWith).toBeUndefined()
+  })
+
+  test('what nobody foresaw is an internal error, without its inner parts', async () => {
+    const { url } = await startForTest({
+      instead: () => ({
+        write: () => {
+          throw new TypeError('cannot read x of undefined')
+        },
+      }),
+    })
+    const refused = await call(`${url}/v1/records/1`, 'PUT', { body: 'x' })
+    expect(refused.status).toBe(500)
+    expect(refused.json.code).toBe('internal')
+    expect(refused.text).not.toContain('sidecar/')
+  })
+})
+
+test('bodies of unknown kinds are a 415 that names what is allowed', async () => {
+  const { url } = await startForTest()
+  for (const [path, type] of [
+    ['/v1/batch', 'text/plain'],
+    ['/v1/import', 'text/plain'],
+    ['/v1/import', 'application/octet-stream'],
+    ['/v1/import?format=binary', 'application/pdf'],
+  ] as const) {
+    const refused = await call(`${url}${path}`, 'POST', { body: 'x', headers: { 'content-type': type } })
+    expect([path, refused.status, refused.json.code]).toEqual([path, 415, 'unsupported_media_type'])
+    expect(refused.json.detail).toContain('allowed')
+  }
+  expect(
+    (await call(`${url}/v1/import?format=json`, 'POST', { body: 'x', headers: { 'content-type': 'text/csv' } })).status,
+  ).toBe(400)
+})
+
+test('other addresses and methods are told apart', async () => {
+  const { url } = await startForTest()
+  const unknown = await call(`${url}/v2/records`)
+  expect([unknown.status, unknown.json.code]).toEqual([404, 'no_such_route'])
+  for (const path of ['/v1/records/', '/v1/records/1/2', '/v1//records', '/v1/records/%zz'])
+    expect([400, 404]).toContain((await call(`${url}${path}`)).status)
+  const method = await call(`${url}/v1/records/1`, 'POST')
+  expect([method.status, method.json.code]).toEqual([405, 'method_not_allowed'])
+  expect(method.headers.get('allow')).toBe('GET, HEAD, PUT, PATCH, DELETE')
+  expect((await call(`${url}/v1/batch`, 'OPTIONS')).headers.get('allow')).toBe('POST')
+})
