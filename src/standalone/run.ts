@@ -1,10 +1,11 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import type { KvidxDatabase } from '../api/v1alpha1/kvidx-database.ts'
 import { withDefaults } from '../api/v1alpha1/defaults.ts'
+import type { KvidxDatabase } from '../api/v1alpha1/kvidx-database.ts'
 import { renderSidecarConfig, sidecarConfig } from '../api/v1alpha1/sidecar-config.ts'
 import type { Clock } from '../common/clock.ts'
 import { childEnvironment } from '../common/environment.ts'
+import { launcherUrl } from '../common/worker-url.ts'
 import { configPaths, type StandalonePaths, standalonePaths } from './paths.ts'
 import { Supervisor } from './supervisor.ts'
 import { describe, type SidecarStatus, watchStatus } from './watch.ts'
@@ -40,7 +41,7 @@ interface Memory {
   readonly lineage?: string
 }
 
-const LAUNCHER = fileURLToPath(new URL('../../bin/kvidx', import.meta.url))
+const LAUNCHER = fileURLToPath(launcherUrl())
 /** A Unix socket's path has room for so many bytes. */
 const SOCKET_PATH_LIMIT = 107
 
