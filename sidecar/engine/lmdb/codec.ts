@@ -1,3 +1,4 @@
+import { KvidxError } from '../../../src/common/errors.ts'
 import type { Key, StoredRecord } from '../engine.ts'
 
 /**
@@ -108,6 +109,25 @@ export const FRAME_VALUES = {
   decode(bytes: ViewedBuffer): FrameValue {
     return { lastSeq: viewOf(bytes).getBigUint64(0, true), frame: copied(bytes, 8, bytes.length) }
   },
+}
+
+/** What a removal must know of a value: it reads the head and leaves the data where it is. */
+export const RECORD_HEADS = {
+  encode: readOnly,
+  decode(bytes: ViewedBuffer): { readonly expiresAt: bigint } {
+    return { expiresAt: viewOf(bytes).getBigUint64(16, true) }
+  },
+}
+
+export const FRAME_HEADS = {
+  encode: readOnly,
+  decode(bytes: ViewedBuffer): { readonly lastSeq: bigint; readonly frameBytes: number } {
+    return { lastSeq: viewOf(bytes).getBigUint64(0, true), frameBytes: bytes.length - 8 }
+  },
+}
+
+function readOnly(): never {
+  throw new KvidxError('internal', 'Heads are read, never written')
 }
 
 export const BYTE_VALUES = {

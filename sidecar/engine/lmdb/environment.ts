@@ -8,9 +8,11 @@ import {
   BYTE_VALUES,
   EXPIRY_ENCODER,
   type Expiry,
+  FRAME_HEADS,
   FRAME_VALUES,
   type FrameValue,
   KEY_ENCODER,
+  RECORD_HEADS,
   RECORD_VALUES,
   type RecordValue,
 } from './codec.ts'
@@ -83,6 +85,9 @@ export interface Environment {
   readonly expiries: Store<Expiry, Uint8Array>
   readonly metadata: Store<string, Uint8Array>
   readonly changes: Store<Key, FrameValue>
+  /** The same trees, read without their data. */
+  readonly recordHeads: Store<Key, { readonly expiresAt: bigint }>
+  readonly frameHeads: Store<Key, { readonly lastSeq: bigint; readonly frameBytes: number }>
 }
 
 export function environmentDirectory(directory: string): string {
@@ -122,15 +127,15 @@ export function openEnvironment(directory: string, tuning: EngineTuning, writabl
       // Not to be found in the binding's types: the files are ours alone.
       ...{ permissionsMode: 0o600 },
     }) as unknown as Root
-    const environment = {
+    const store = <K, V>(name: string, options: object): Store<K, V> => root.openDB(name, options) as Store<K, V>
+    const environment: Environment = {
       root,
-      records: root.openDB('records', { keyEncoder: KEY_ENCODER, encoder: RECORD_VALUES }) as Store<Key, RecordValue>,
-      expiries: root.openDB('expiries', { keyEncoder: EXPIRY_ENCODER, encoder: BYTE_VALUES }) as Store<
-        Expiry,
-        Uint8Array
-      >,
-      metadata: root.openDB('metadata', { encoder: BYTE_VALUES }) as Store<string, Uint8Array>,
-      changes: root.openDB('changes', { keyEncoder: KEY_ENCODER, encoder: FRAME_VALUES }) as Store<Key, FrameValue>,
+      records: store('records', { keyEncoder: KEY_ENCODER, encoder: RECORD_VALUES }),
+      expiries: store('expiries', { keyEncoder: EXPIRY_ENCODER, encoder: BYTE_VALUES }),
+      metadata: store('metadata', { encoder: BYTE_VALUES }),
+      changes: store('changes', { keyEncoder: KEY_ENCODER, encoder: FRAME_VALUES }),
+      recordHeads: store('records', { keyEncoder: KEY_ENCODER, encoder: RECORD_HEADS }),
+      frameHeads: store('changes', { keyEncoder: KEY_ENCODER, encoder: FRAME_HEADS }),
     }
     if (writable && tuning.syncMode !== 'Off') {
       syncPath(path)

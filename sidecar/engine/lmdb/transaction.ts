@@ -117,13 +117,13 @@ export class LmdbTransaction extends LmdbView implements WriteTransaction {
   trimLog(throughSeq: bigint): number {
     this.#check()
     return guarded('trim the change log', () => {
-      const { changes } = this.environment
+      const { changes, frameHeads } = this.environment
       let bytes = 0
       for (;;) {
         const found: bigint[] = []
-        for (const { key, value } of changes.getRange({ start: 0n, end: throughSeq, inclusiveEnd: true })) {
+        for (const { key, value } of frameHeads.getRange({ start: 0n, end: throughSeq, inclusiveEnd: true })) {
           if (value.lastSeq > throughSeq) break
-          bytes += value.frame.length
+          bytes += value.frameBytes
           if (found.push(key) === REMOVE_AT_ONCE) break
         }
         for (const first of found) changes.removeSync(first)
@@ -134,7 +134,7 @@ export class LmdbTransaction extends LmdbView implements WriteTransaction {
 
   /** Removes the first records of the range, at most REMOVE_AT_ONCE; returns how many. */
   #removeSome(range: KeyRange): number {
-    const { records, expiries } = this.environment
+    const { records, recordHeads, expiries } = this.environment
     const bounds = { ...range, inclusiveEnd: true, limit: REMOVE_AT_ONCE } as const
     if (expiries.getKeysCount({ start: FIRST_EXPIRY, end: LAST_EXPIRY, inclusiveEnd: true, limit: 1 }) === 0) {
       const keys = [...records.getKeys(bounds)]
@@ -142,7 +142,7 @@ export class LmdbTransaction extends LmdbView implements WriteTransaction {
       return keys.length
     }
     const found: { readonly key: bigint; readonly expiresAt: bigint }[] = []
-    for (const { key, value } of records.getRange(bounds)) found.push({ key, expiresAt: value.expiresAt })
+    for (const { key, value } of recordHeads.getRange(bounds)) found.push({ key, expiresAt: value.expiresAt })
     for (const { key, expiresAt } of found) {
       records.removeSync(key)
       if (expiresAt !== 0n) expiries.removeSync({ expiresAt, key })
