@@ -12,7 +12,7 @@ export default defineConfig({
         test: {
           name: 'integration',
           include: ['test/integration/**/*.test.ts'],
-          exclude: ['test/integration/{kube,controllers}/**'],
+          exclude: ['test/integration/{kube,controllers,api}/**'],
         },
       },
       // kill -9, full disks, damaged files: npm run test:fault
@@ -22,7 +22,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'kubernetes',
-          include: ['test/integration/{kube,controllers}/**/*.test.ts'],
+          include: ['test/integration/{kube,controllers,api}/**/*.test.ts'],
           globalSetup: ['test/support/control-plane.ts'],
         },
       },

@@ -43,11 +43,11 @@ function walk(node: Node, value: unknown, old: unknown, path: Path, found: Probl
     for (const [index, item] of value.entries()) {
       const key = keyOf(item, keys)
       if (key !== undefined && seen.has(key)) {
-        const full = [...path, index, ...(keys ?? [])]
+        const full = [...path, index]
         found.push({
           field: fieldOf(full),
           path: full,
-          message: `'${key}' is there twice; it must be unique in the list`,
+          message: `${(keys ?? []).join(', ')} '${key}' is there twice; it must be unique in the list`,
         })
       }
       if (key !== undefined) seen.add(key)

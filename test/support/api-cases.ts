@@ -449,7 +449,7 @@ export const RULE_CASES: readonly ApiCase[] = [
   bad(
     'two schedules of one name',
     withBackup({ schedules: [DAILY, { ...DAILY, schedule: '@hourly' }] }),
-    'spec.backup.schedules[1].name',
+    'spec.backup.schedules[1]',
     'twice',
   ),
   bad(
