@@ -34,6 +34,8 @@ export interface SnapshotCalls {
 export interface ReaderCalls {
   figures: [Record<string, never>, EngineFigures]
   integrity: [Record<string, never>, IntegrityReport]
+  /** Copies the WAL back beside the writer, where the engine has one. */
+  checkpoint: [Record<string, never>, { walBytes: number }]
   /** Whole frames behind `afterSeq`, at most about `maxBytes` and none beyond `untilSeq`. Empty: nothing newer. */
   log: [{ afterSeq: bigint; untilSeq: bigint; maxBytes: number }, { frames: Uint8Array; lastSeq: bigint; base: bigint }]
   close: [Record<string, never>, Record<string, never>]

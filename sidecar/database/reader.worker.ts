@@ -63,6 +63,7 @@ post({ type: 'ready' })
 const calls: { [N in keyof ReaderCalls]: (args: ReaderCalls[N][0], id: number) => ReaderCalls[N][1] } = {
   figures: () => reader.figures(),
   integrity: (_, id) => reader.checkIntegrity(progressOf(id)),
+  checkpoint: () => ({ walBytes: reader.checkpoint?.() ?? 0 }),
   log: readLog,
   close: () => {
     for (const { snapshot } of snapshots.values()) snapshot.release()

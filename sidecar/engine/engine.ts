@@ -177,6 +177,11 @@ export interface EngineReader {
   snapshot(): EngineSnapshot
   /** The engine's own structural check (SQLite integrity_check, RocksDB checksums, LMDB page walk). */
   checkIntegrity(progress: Progress): IntegrityReport
+  /**
+   * SQLite: copies what it can of the WAL into the main file from this thread, while writes go on beside it; a checkpoint by the
+   * writer then finds little to do. Returns the bytes left to copy. Other engines have no such work.
+   */
+  checkpoint?(): number
   figures(): EngineFigures
   close(): void
 }

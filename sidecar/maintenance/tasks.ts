@@ -41,8 +41,10 @@ export function checkpointTask(database: LocalDatabase, settings: Settings['chec
     name: 'checkpoint',
     interval: settings.interval,
     parameters: [],
-    async run() {
-      const { writer } = database.session()
+    async run({ signal }) {
+      const { writer, readers } = database.session()
+      // the bulk is copied beside the writer, so that no commit waits for it
+      await readers.call('checkpoint', {}, signal)
       // TRUNCATE waits for nobody here: with writes under way it only moves what it can
       const mode = database.queuedWrites === 0 ? 'truncate' : 'passive'
       return { ...(await writer.call('checkpoint', { mode })) }

@@ -11,7 +11,8 @@ import type {
   Progress,
   StoredRecord,
 } from '../engine.ts'
-import { type Connection, connectReader } from './connection.ts'
+import { checkpointWal } from './checkpoint.ts'
+import { type Connection, connectCheckpointer, connectReader } from './connection.ts'
 import { guarded } from './errors.ts'
 import { sqliteFigures } from './figures.ts'
 import { checkSqlite } from './integrity.ts'
@@ -75,6 +76,17 @@ class SqliteReader implements EngineReader {
     } finally {
       connection.close()
     }
+  }
+
+  checkpoint(): number {
+    return guarded(this.#options.directory, 'checkpoint', () => {
+      const connection = connectCheckpointer(this.#options)
+      try {
+        return checkpointWal(connection, 'passive')
+      } finally {
+        connection.close()
+      }
+    })
   }
 
   figures(): EngineFigures {

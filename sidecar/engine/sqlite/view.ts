@@ -5,7 +5,11 @@ import { guarded } from './errors.ts'
 import { type RowRange, rowRanges, toSigned, toUnsigned } from './integer.ts'
 
 /** Rows fetched by one call: enough to make the call cheap, and with INLINE_BYTES a bound on memory (4 MiB). */
-const PAGE_ROWS = 256
+const MOST_ROWS = 256
+const LEAST_ROWS = 8
+const FIRST_ROWS = 32
+/** A page aims at this many bytes: what a visitor that stops early leaves of it was read in vain. */
+const PAGE_BYTES = 128 << 10
 /** Values above this are fetched one by one instead of with their page. */
 const INLINE_BYTES = 16 << 10
 const FRAME_ROWS = 32
@@ -38,6 +42,7 @@ export class SqliteView implements ReadView {
   readonly #point: Statement<[bigint], PointRow>
   readonly #pointWithExpiry: Statement<[bigint], PointRow>
   readonly #meta: Statement<[string], Uint8Array>
+  #pageRows = FIRST_ROWS
   expiring: boolean
 
   constructor(connection: Connection, directory: string, expiring: boolean) {
@@ -145,18 +150,20 @@ export class SqliteView implements ReadView {
 
   *#records(run: RowRange, descending: boolean): Generator<Row> {
     const order = descending ? 'DESC' : 'ASC'
-    const page = this.#prepared<[bigint, bigint], Row>(
+    const page = this.#prepared<[bigint, bigint, number], Row>(
       this.expiring
         ? `SELECT l.id, term, cmd, ${PAGED_DATA('data')}, expires_at FROM log l LEFT JOIN _kvidx_ttl t ON t.id = l.id
-           WHERE l.id BETWEEN ? AND ? ORDER BY l.id ${order} LIMIT ${PAGE_ROWS}`
-        : `SELECT id, term, cmd, ${PAGED_DATA('data')} FROM log WHERE id BETWEEN ? AND ? ORDER BY id ${order} LIMIT ${PAGE_ROWS}`,
+           WHERE l.id BETWEEN ? AND ? ORDER BY l.id ${order} LIMIT ?`
+        : `SELECT id, term, cmd, ${PAGED_DATA('data')} FROM log WHERE id BETWEEN ? AND ? ORDER BY id ${order} LIMIT ?`,
     )
     let { first, last } = run
     while (first <= last) {
-      const rows = page.all(first, last)
+      const limit = this.#pageRows
+      const rows = page.all(first, last, limit)
       yield* rows
       const lastRow = rows.at(-1)
-      if (rows.length < PAGE_ROWS || lastRow === undefined) return
+      if (rows.length < limit || lastRow === undefined) return
+      this.#pageRows = pageRowsFor(rows)
       if (descending) last = lastRow[0] - 1n
       else first = lastRow[0] + 1n
     }
@@ -178,6 +185,13 @@ export class SqliteView implements ReadView {
     }
     return statement as Statement<Parameters, Result>
   }
+}
+
+/** How many rows like these make a page. */
+function pageRowsFor(rows: readonly Row[]): number {
+  let bytes = 0
+  for (const row of rows) bytes += 64 + (row[3] instanceof Uint8Array ? row[3].length : 0)
+  return Math.max(LEAST_ROWS, Math.min(MOST_ROWS, Math.floor((PAGE_BYTES * rows.length) / bytes)))
 }
 
 /** Whether any record has an expiry; also true for orphans of an adopted file. */

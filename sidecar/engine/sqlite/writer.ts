@@ -5,6 +5,7 @@ import { KvidxError } from '../../../src/common/errors.ts'
 import { CommitCounter } from '../commit-counter.ts'
 import type { EngineFigures, EngineOptions, EngineShare, EngineWriter, Progress, WriteTransaction } from '../engine.ts'
 import { syncPath } from '../files.ts'
+import { checkpointWal } from './checkpoint.ts'
 import { type Connection, connectWriter, databaseFile, sqliteVersion } from './connection.ts'
 import { guarded } from './errors.ts'
 import { sqliteFigures } from './figures.ts'
@@ -144,14 +145,4 @@ class SqliteWriter implements EngineWriter {
     if (this.#mainFile !== undefined) closeSync(this.#mainFile)
     this.#mainFile = undefined
   }
-}
-
-/** Copies the WAL into the main file as far as readers allow; returns the bytes that are left to copy. */
-export function checkpointWal(connection: Connection, mode: 'passive' | 'truncate'): number {
-  const rows = connection.pragma(`wal_checkpoint(${mode})`) as { busy: number; log: number; checkpointed: number }[]
-  const [row] = rows
-  // log is -1 when the database has no WAL.
-  if (row === undefined || row.log <= 0) return 0
-  const pageSize = Number(connection.pragma('page_size', { simple: true }))
-  return (row.log - row.checkpointed) * pageSize
 }

@@ -204,6 +204,21 @@ describe('SQLite files', () => {
     writer.close()
   })
 
+  test('a reader copies the WAL back beside the writer, up to what an older snapshot still needs', async () => {
+    const writer = await open()
+    const reader = await openReader(writer.share)
+    writer.transact(transaction => transaction.insert(record(0n)))
+    const snapshot = reader.snapshot()
+    writer.transact(transaction => transaction.insert(record(1n, noise(100_000))))
+    expect(reader.checkpoint?.()).toBeGreaterThan(100_000)
+    snapshot.release()
+    expect(reader.checkpoint?.()).toBe(0)
+    expect(writer.checkpoint('passive')).toBe(0)
+    expect(keysOf(writer.view)).toEqual([0n, 1n])
+    reader.close()
+    writer.close()
+  })
+
   test('a truncating checkpoint does not wait for a reader', async () => {
     const writer = await open()
     const reader = await openReader(writer.share)
