@@ -78,22 +78,29 @@ export async function* streamBody(exchange: Exchange): AsyncGenerator<Buffer> {
   const { idleTimeout } = context.limits
   // destroyOnReturn would close the connection before a refusal is answered
   const iterator = req.iterator({ destroyOnReturn: false })[Symbol.asyncIterator]()
-  for (;;) {
-    const late = Promise.withResolvers<never>()
-    late.promise.catch(() => {})
-    const watch = context.watchdog.watch(() => late.reject(timedOut(`no byte of the body came for ${idleTimeout} ms`)))
-    let step: IteratorResult<Buffer>
-    try {
-      step = await Promise.race([iterator.next(), late.promise])
-    } catch (error) {
-      if (error instanceof KvidxError) throw error
-      throw new ClientGone('the client went away inside its body', { cause: error })
-    } finally {
-      watch.end()
+  try {
+    for (;;) {
+      const late = Promise.withResolvers<never>()
+      late.promise.catch(() => {})
+      const watch = context.watchdog.watch(() =>
+        late.reject(timedOut(`no byte of the body came for ${idleTimeout} ms`)),
+      )
+      let step: IteratorResult<Buffer>
+      try {
+        step = await Promise.race([iterator.next(), late.promise])
+      } catch (error) {
+        if (error instanceof KvidxError) throw error
+        throw new ClientGone('the client went away inside its body', { cause: error })
+      } finally {
+        watch.end()
+      }
+      if (step.done) break
+      exchange.received += step.value.length
+      yield step.value
     }
-    if (step.done) break
-    exchange.received += step.value.length
-    yield step.value
+  } finally {
+    // gives the stream back, so that the rest can be thrown away; not awaited, because it waits for a read under way
+    iterator.return?.()?.catch(() => {})
   }
   if (!req.complete) throw new ClientGone('the client went away inside its body')
 }

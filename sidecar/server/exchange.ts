@@ -133,7 +133,7 @@ export class Exchange {
     if (error.status === 500) context.log.error({ err: error, operation: this.route.name }, 'a request failed')
     if (res.headersSent) {
       context.log.warn({ code: error.code, operation: this.route.name }, 'an answer was cut: %s', error.message)
-      res.destroy()
+      this.#cut()
       this.done('failed')
       return
     }
@@ -143,6 +143,14 @@ export class Exchange {
     if (error.code === 'unauthorized') headers.push('www-authenticate', 'Bearer realm="kvidx"')
     for (const [name, value] of Object.entries(error instanceof Refusal ? error.headers : {})) headers.push(name, value)
     this.answer(error.status, this.#positionOf(error), headers, problemDocument(error))
+  }
+
+  /** What was written still goes out, but the final chunk does not. */
+  #cut(): void {
+    const { socket } = this.req
+    const watch = this.context.watchdog.watch(() => socket.destroy())
+    socket.once('close', () => watch.end())
+    socket.destroySoon()
   }
 
   /** Counts and times the exchange, once. */
