@@ -3,6 +3,8 @@ const BILLION = 1_000_000_000
 const PAIRS = Uint8Array.from({ length: 200 }, (_, i) => 48 + (i % 2 === 0 ? Math.floor(i / 20) : (i >> 1) % 10))
 
 const MAX_SPARE = 4
+const SMALL = 8 * 1024
+const NOTHING = new Uint8Array(0)
 
 /** At most so many digits in an unsigned 64-bit integer. */
 export const MAX_DECIMAL = 20
@@ -12,19 +14,22 @@ export const MAX_DECIMAL = 20
  * Nothing is allocated for a record that fits into the present buffer.
  */
 export class OutputBuffer {
-  bytes: Uint8Array<ArrayBuffer>
+  bytes: Uint8Array<ArrayBuffer> = NOTHING
   length = 0
+  readonly #chunkSize: number
+  /** A quarter more than a chunk, for the record that passes the mark. */
   readonly #size: number
-  #view: DataView
+  #view = new DataView(NOTHING.buffer)
   #spare: Uint8Array<ArrayBuffer>[] = []
+  /** A whole chunk was taken, so the stream is not a small one. */
+  #large = false
   readonly #limbs = new BigUint64Array(1)
   readonly #halves = new Uint32Array(this.#limbs.buffer)
 
-  /** `chunkSize`: bytes after which the owner takes what is there; a quarter more is kept for the record that passes that mark. */
+  /** `chunkSize`: bytes after which the owner takes what is there. */
   constructor(chunkSize: number) {
+    this.#chunkSize = chunkSize
     this.#size = Math.ceil(chunkSize * 1.25)
-    this.bytes = new Uint8Array(this.#size)
-    this.#view = new DataView(this.bytes.buffer)
   }
 
   /** Makes room for `size` more bytes. */
@@ -33,10 +38,11 @@ export class OutputBuffer {
     if (needed > this.bytes.length) this.#grow(needed)
   }
 
-  /** The bytes so far, in an ArrayBuffer of their own that can be transferred; the buffer starts again with an empty one. */
+  /** The bytes so far, in an ArrayBuffer of their own that can be transferred. */
   take(): Uint8Array<ArrayBuffer> {
     const taken = this.bytes.subarray(0, this.length)
-    this.#use(this.#spare.pop() ?? new Uint8Array(this.#size))
+    if (this.length >= this.#chunkSize) this.#large = true
+    this.#use(NOTHING)
     this.length = 0
     return taken
   }
@@ -111,9 +117,17 @@ export class OutputBuffer {
   }
 
   #grow(needed: number): void {
-    const grown = new Uint8Array(needed + this.#size)
+    const grown = this.#larger(needed)
     grown.set(this.bytes.subarray(0, this.length))
     this.#use(grown)
+  }
+
+  /** A few records need a few kilobytes; whoever goes on gets whole chunks. */
+  #larger(needed: number): Uint8Array<ArrayBuffer> {
+    if (needed > this.#size) return new Uint8Array(needed + this.#size)
+    const size = this.#large ? this.#size : Math.min(this.#size, Math.max(SMALL, this.bytes.length * 4))
+    if (needed > size || size === this.#size) return this.#spare.pop() ?? new Uint8Array(this.#size)
+    return new Uint8Array(size)
   }
 
   #use(bytes: Uint8Array<ArrayBuffer>): void {

@@ -1,4 +1,5 @@
 import { dirname } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import { KvidxError } from '../../../src/common/errors.ts'
 import type { StoredRecord } from '../../engine/engine.ts'
 import { guarded } from '../../engine/sqlite/errors.ts'
@@ -194,6 +195,8 @@ class SqliteFileSource implements RecordSource {
       bytes += record.data.length
       if (batch.length < BATCH_RECORDS && bytes < BATCH_BYTES) continue
       yield this.#delivered(batch)
+      // SQLite is synchronous: others get their turn between batches
+      await setImmediate()
       if (signal?.aborted)
         throw new KvidxError('cancelled', `reading SQLite was cancelled after ${this.#records} records`)
       batch = []
