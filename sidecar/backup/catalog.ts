@@ -114,6 +114,24 @@ export async function readLineage(store: BackupStore, home: Home, signal?: Abort
   return found.catalog()
 }
 
+/** One backup, read anew. Errors: backup_not_found, and whatever makes it unreadable. @param directory name of its directory */
+export async function readBackup(
+  store: BackupStore,
+  home: Home,
+  kind: BackupKind,
+  directory: string,
+  signal?: AbortSignal,
+): Promise<Backup> {
+  const path = `${kindPath(home, kind)}${directory}/`
+  const objects: ObjectInfo[] = []
+  for await (const object of listObjects(store, path, signal)) objects.push(object)
+  const found = new Collected(home)
+  await collectBackup(store, kind, directory, objects, found, signal)
+  const [backup] = found.backups
+  if (backup) return backup
+  throw found.damaged[0]?.error ?? new KvidxError('backup_not_found', `${path}${MANIFEST} is not in ${store.location}`)
+}
+
 class Collected {
   readonly home: Home
   readonly backups: Backup[] = []
@@ -180,6 +198,7 @@ async function collectBackup(
   const path = `${kindPath(found.home, kind)}${directory}/`
   const key = path + MANIFEST
   if (!objects.some(object => object.key === key)) {
+    if (objects.length === 0) return
     const bytes = objects.reduce((sum, object) => sum + object.size, 0)
     const modified = Math.max(...objects.map(object => object.modified))
     found.unfinished.push({ path, keys: objects.map(object => object.key), bytes, modified })

@@ -18,7 +18,6 @@ export const CHECK_NAMES = [
   'maxKey',
   'position',
   'digest',
-  'engine',
   'source',
 ] as const
 export type CheckName = (typeof CHECK_NAMES)[number]
@@ -30,7 +29,10 @@ export const verificationSchema = strict(
     formatVersion: Type.Literal(VERSION),
     name: text('name of the backup'),
     directory: text('directory of the backup'),
-    result: words(['Verified', 'Failed'], { description: 'Verified: every check held' }),
+    result: words(['Verified', 'Consistent', 'Failed'], {
+      description:
+        'Verified: restored, and equal to what the source recorded; Consistent: restored, and equal to its own manifest, the source being unknown',
+    }),
     checks: Type.Array(
       strict(
         {
