@@ -70,19 +70,24 @@ export class ServerMetrics {
 
   /** Adds what is known of the database: the guide's names. `database` is asked at each scrape; undefined: not open yet. */
   observe(database: () => Database | undefined, source: FiguresSource): void {
-    const gauge = (name: string, help: string, read: (database: Database) => number | undefined): void => {
-      new Gauge({
+    // prom-client's own gauge shows 0 for what is not known
+    const gauge = (name: string, help: string, read: (database: Database) => number | undefined): void =>
+      this.registry.registerMetric({
         name,
         help,
-        registers: [this.registry],
-        collect() {
+        type: 'gauge',
+        get: async () => {
           const open = database()
           const value = open && read(open)
-          if (value === undefined) this.reset()
-          else this.set(value)
+          return {
+            name,
+            help,
+            type: 'gauge',
+            values: value === undefined ? [] : [{ value, labels: {} }],
+            aggregator: 'sum',
+          }
         },
-      })
-    }
+      } as never)
     // until the database is open its counters are not known, and 0 would be a false alarm
     const state = (read: (state: Database['state']) => bigint) => (open: Database) =>
       open.ready ? Number(read(open.state)) : undefined
