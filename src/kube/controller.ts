@@ -102,7 +102,7 @@ export class Controller {
 
   /** Begins: no key is reconciled before every watch has its first list, so that no reconcile takes "not listed yet" for "not there". */
   start(): void {
-    this.#running ??= this.#run()
+    if (this.#stopped === undefined) this.#running ??= this.#run()
   }
 
   /** Takes no more keys, lets running reconciles finish (then aborts them), and resolves when the last one has ended. */

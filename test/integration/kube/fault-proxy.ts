@@ -189,7 +189,9 @@ export class FaultProxy {
       )
       upstream.on('error', reject)
       request.pipe(upstream)
-      request.socket.once('close', () => upstream.destroy())
+      const end = (): void => void upstream.destroy()
+      request.socket.once('close', end)
+      upstream.once('close', () => request.socket.off('close', end))
     })
   }
 }

@@ -37,9 +37,9 @@ describe.skipIf(missing)('on a real API server', () => {
       namespace,
       name: 'operator',
       identity,
-      leaseDuration: 2_000,
-      renewDeadline: 1_200,
-      retryPeriod: 200,
+      leaseDuration: 4_000,
+      renewDeadline: 3_000,
+      retryPeriod: 300,
       onLost: reason => lost.push(reason.message),
     })
     return { elector, lost }
@@ -63,11 +63,11 @@ describe.skipIf(missing)('on a real API server', () => {
     await second.elector.acquired
     third.elector.start()
     expect(await api.get<Lease>(LEASES, { namespace, name: 'operator' })).toMatchObject({
-      spec: { holderIdentity: 'second', leaseTransitions: 1, leaseDurationSeconds: 2 },
+      spec: { holderIdentity: 'second', leaseTransitions: 1, leaseDurationSeconds: 4 },
     })
     proxy.fault = () => ({ kind: 'blackHole' })
     await third.elector.acquired
-    expect(second.lost).toEqual(['the lease operator could not be renewed for 1200 ms'])
+    expect(second.lost).toEqual(['the lease operator could not be renewed for 3000 ms'])
     expect(third.lost).toEqual([])
     expect(together).toBe(1)
     clearInterval(guard)
