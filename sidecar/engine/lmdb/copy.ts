@@ -59,7 +59,8 @@ function copyStore<K, V>(
         while (bytes < COMMIT_BYTES) {
           const next = iterator.next()
           if (next.done === true) return false
-          target.putSync(next.value.key, next.value.value, { append: true })
+          if (!target.putSync(next.value.key, next.value.value, { append: true }))
+            throw new KvidxError('engine_corrupt', 'Keys are out of order: the database is damaged')
           bytes += sizeOf(next.value.value) + 64
           records++
         }

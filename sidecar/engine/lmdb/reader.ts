@@ -10,6 +10,7 @@ import type {
   Progress,
   StoredRecord,
 } from '../engine.ts'
+import { HeldSnapshot } from '../held-snapshot.ts'
 import { type Environment, lmdbFigures, openEnvironment } from './environment.ts'
 import { guarded } from './errors.ts'
 import { checkLmdb } from './integrity.ts'
@@ -26,7 +27,7 @@ class LmdbReader implements EngineReader {
   readonly #commits: CommitCounter | undefined
   /** The count of commits when the binding's read transaction was last let go. */
   #seen: number | undefined
-  readonly #snapshots = new Set<EngineSnapshot>()
+  readonly #snapshots = new Set<HeldSnapshot>()
 
   constructor({ options, commits }: EngineShare) {
     this.#options = options
@@ -55,21 +56,10 @@ class LmdbReader implements EngineReader {
       this.#environment.root.resetReadTxn()
       const transaction = this.#environment.root.useReadTransaction()
       const view = new LmdbView(this.#environment, () => ({ transaction }))
-      let held = true
-      const snapshot: EngineSnapshot = {
-        get: key => view.get(key),
-        scan: (range, descending, visit) => view.scan(range, descending, visit),
-        scanExpiries: (until, limit, visit) => view.scanExpiries(until, limit, visit),
-        getMeta: name => view.getMeta(name),
-        scanLog: (fromSeq, visit) => view.scanLog(fromSeq, visit),
-        count: range => view.count(range),
-        release: () => {
-          if (!held) return
-          held = false
-          this.#snapshots.delete(snapshot)
-          transaction.done()
-        },
-      }
+      const snapshot = new HeldSnapshot(view, () => {
+        this.#snapshots.delete(snapshot)
+        transaction.done()
+      })
       this.#snapshots.add(snapshot)
       return snapshot
     })

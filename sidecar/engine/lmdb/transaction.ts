@@ -111,7 +111,10 @@ export class LmdbTransaction extends LmdbView implements WriteTransaction {
     this.#check()
     // Never refused: a removal, which is how space comes back, needs its frame too.
     this.#limit.note(frame.frame.length)
-    guarded('append to the change log', () => this.environment.changes.putSync(frame.firstSeq, frame, { append: true }))
+    const appended = guarded('append to the change log', () =>
+      this.environment.changes.putSync(frame.firstSeq, frame, { append: true }),
+    )
+    if (!appended) throw new KvidxError('internal', `The change log does not end before seq ${frame.firstSeq}`)
   }
 
   trimLog(throughSeq: bigint): number {

@@ -1,4 +1,3 @@
-import { KvidxError } from '../../../src/common/errors.ts'
 import { CommitCounter } from '../commit-counter.ts'
 import type {
   EngineFigures,
@@ -11,6 +10,7 @@ import type {
   Progress,
   StoredRecord,
 } from '../engine.ts'
+import { HeldSnapshot } from '../held-snapshot.ts'
 import { checkpointWal } from './checkpoint.ts'
 import { type Connection, connectCheckpointer, connectReader } from './connection.ts'
 import { guarded } from './errors.ts'
@@ -22,6 +22,12 @@ import { hasExpiries, SqliteView } from './view.ts'
 /** Connections kept for snapshots to come; more than these are closed on release. */
 const IDLE_SNAPSHOTS = 4
 
+/** A connection that a snapshot has to itself, with the statements it has prepared. */
+interface Moment {
+  readonly connection: Connection
+  readonly view: SqliteView
+}
+
 /** Opens a reader with a read-only connection of its own. Errors: see EngineReader. */
 export function openSqliteReader(share: EngineShare): EngineReader {
   return guarded(share.options.directory, 'open the database for reading', () => new SqliteReader(share))
@@ -31,8 +37,8 @@ class SqliteReader implements EngineReader {
   readonly #options: EngineOptions
   readonly #connection: Connection
   readonly #points: PointReader
-  readonly #idle: Connection[] = []
-  readonly #snapshots = new Set<SqliteSnapshot>()
+  readonly #idle: Moment[] = []
+  readonly #snapshots = new Set<HeldSnapshot>()
 
   constructor({ options, commits }: EngineShare) {
     this.#options = options
@@ -50,20 +56,21 @@ class SqliteReader implements EngineReader {
 
   snapshot(): EngineSnapshot {
     return guarded(this.#options.directory, 'take a snapshot', () => {
-      const connection = this.#idle.pop() ?? connectReader(this.#options, 'snapshot')
+      const moment = this.#idle.pop() ?? this.#openMoment()
       try {
-        connection.exec('BEGIN')
+        moment.connection.exec('BEGIN')
         // BEGIN alone pins nothing: the first read does, and this one is needed anyway.
-        const snapshot = new SqliteSnapshot(connection, this.#options.directory, hasExpiries(connection), () => {
-          this.#snapshots.delete(snapshot)
-          this.#giveBack(connection)
-        })
-        this.#snapshots.add(snapshot)
-        return snapshot
+        moment.view.expiring = hasExpiries(moment.connection)
       } catch (thrown) {
-        connection.close()
+        moment.connection.close()
         throw thrown
       }
+      const snapshot = new HeldSnapshot(moment.view, () => {
+        this.#snapshots.delete(snapshot)
+        this.#giveBack(moment)
+      })
+      this.#snapshots.add(snapshot)
+      return snapshot
     })
   }
 
@@ -96,34 +103,20 @@ class SqliteReader implements EngineReader {
 
   close(): void {
     for (const snapshot of this.#snapshots) snapshot.release()
-    for (const connection of this.#idle.splice(0)) connection.close()
+    for (const { connection } of this.#idle.splice(0)) connection.close()
     this.#points.close()
     this.#connection.close()
   }
 
-  #giveBack(connection: Connection): void {
+  #openMoment(): Moment {
+    const connection = connectReader(this.#options, 'snapshot')
+    return { connection, view: new SqliteView(connection, this.#options.directory, true) }
+  }
+
+  #giveBack(moment: Moment): void {
+    const { connection } = moment
     connection.exec('ROLLBACK')
-    if (this.#connection.open && this.#idle.length < IDLE_SNAPSHOTS) this.#idle.push(connection)
+    if (this.#connection.open && this.#idle.length < IDLE_SNAPSHOTS) this.#idle.push(moment)
     else connection.close()
-  }
-}
-
-class SqliteSnapshot extends SqliteView implements EngineSnapshot {
-  #giveBack: (() => void) | undefined
-
-  constructor(connection: Connection, directory: string, expiring: boolean, giveBack: () => void) {
-    super(connection, directory, expiring)
-    this.#giveBack = giveBack
-  }
-
-  release(): void {
-    const giveBack = this.#giveBack
-    this.#giveBack = undefined
-    giveBack?.()
-  }
-
-  override get(key: Key): StoredRecord | undefined {
-    if (this.#giveBack === undefined) throw new KvidxError('internal', 'A snapshot is used after its release')
-    return super.get(key)
   }
 }

@@ -552,6 +552,8 @@ export function engineContract(subject: Subject): void {
       fill([3n])
       expect(snapshots.map(snapshot => keysOf(snapshot))).toEqual([[0n], [0n, 1n], [0n, 1n, 2n]])
       for (const snapshot of snapshots) snapshot.release()
+      for (const snapshot of snapshots) snapshot.release()
+      expect(() => snapshots[0]!.get(0n)).toThrow(expect.objectContaining({ code: 'not_ready' }))
       const again = reader.snapshot()
       expect(keysOf(again)).toEqual([0n, 1n, 2n, 3n])
       again.release()

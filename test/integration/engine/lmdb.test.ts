@@ -5,7 +5,7 @@ import { Worker } from 'node:worker_threads'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { openReader, openWriter } from '../../../sidecar/engine/open.ts'
 import { engineContract } from './contract.ts'
-import { everything, kept, keysOf, noise, record } from './records.ts'
+import { everything, kept, keysOf, logOf, noise, record } from './records.ts'
 
 const PAGE = 4096
 
@@ -117,6 +117,17 @@ describe('the map of LMDB', () => {
     ).toThrow(expect.objectContaining({ code: 'no_space' }))
     expect(keysOf(writer.view)).toEqual([])
     writer.transact(transaction => transaction.insert(record(1n)))
+    writer.close()
+  })
+
+  test('a frame that does not follow the end of the change log is refused, not lost', async () => {
+    const writer = await openWriter({ kind: 'LMDB', directory, tuning: { syncMode: 'Off' } })
+    const append = (seq: bigint): void =>
+      writer.transact(transaction => transaction.appendLog({ firstSeq: seq, lastSeq: seq, frame: noise(3) }))
+    append(5n)
+    for (const seq of [5n, 4n]) expect(() => append(seq)).toThrow(`does not end before seq ${seq}`)
+    append(6n)
+    expect(logOf(writer.view).map(([first]) => first)).toEqual([5n, 6n])
     writer.close()
   })
 
