@@ -1,4 +1,4 @@
-import { rm } from 'node:fs/promises'
+import { mkdir, rm } from 'node:fs/promises'
 import { setImmediate } from 'node:timers/promises'
 import { KvidxError } from '../../src/common/errors.ts'
 import { formatDigest } from '../database/digest.ts'
@@ -97,7 +97,6 @@ async function restoreAndRead(
   const { engine, scratch, progress } = options
   const directory = `${scratch}/verify`
   await rm(directory, { recursive: true, force: true })
-  const { mkdir } = await import('node:fs/promises')
   await mkdir(directory, { mode: 0o700 })
   let writer: EngineWriter | undefined
   try {
