@@ -21,7 +21,7 @@ export interface Counted<T> {
 export interface SalvageReport {
   /**
    * complete: count and digest are those of the last commit. incomplete: records are missing. altered: none is missing, but the content of at least
-   * one differs from what was committed (which one cannot be known). unverified: the database has no counters, or they could not be read; then
+   * one differs from what was committed (which one cannot be known), or the counters were damaged themselves. unverified: the database has no counters, or they could not be read; then
    * lostRanges, lostRecords and doubtful tell all that was noticed, and damage inside values goes unnoticed.
    */
   readonly verdict: 'complete' | 'incomplete' | 'altered' | 'unverified'

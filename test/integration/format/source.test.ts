@@ -8,6 +8,7 @@ import type { StoredRecord } from '../../../sidecar/engine/engine.ts'
 import type { RecordSource } from '../../../sidecar/format/source/record-source.ts'
 import { openSource } from '../../../sidecar/format/source/source.ts'
 import { FIXTURES, golden, goldenDigest } from '../../unit/format/golden.ts'
+import { describeWithRocksdb } from '../engine/native.ts'
 
 const maxDataBytes = 64 * 1024 * 1024
 const path = (name: string) => fileURLToPath(new URL(name, FIXTURES))
@@ -50,6 +51,22 @@ test.each([
   const records = await drain(source)
   expect(goldenDigest(records)).toBe(golden.digest)
   expect(source.report()).toMatchObject({ kind, records: 45 })
+})
+
+test('a directory of LMDB is recognised by what lies in it', async () => {
+  const source = await openSource(path('lmdb/golden.lmdb'), { maxDataBytes, scratch: directory })
+  expect(source.kind).toBe('lmdb')
+  expect(goldenDigest(await drain(source))).toBe(golden.digest)
+  expect(source.report()).toMatchObject({ expiring: 6, orphanExpiries: 1, orphanKeys: [500n] })
+})
+
+describeWithRocksdb('with the library of RocksDB', () => {
+  test('a directory of RocksDB is recognised by what lies in it', async () => {
+    const source = await openSource(path('rocksdb/golden.rocks'), { maxDataBytes, scratch: directory })
+    expect(source.kind).toBe('rocksdb')
+    expect(goldenDigest(await drain(source))).toBe(golden.digest)
+    expect(source.report()).toMatchObject({ expiring: 6, orphanExpiries: 1, orphanKeys: [500n] })
+  })
 })
 
 test.each([
