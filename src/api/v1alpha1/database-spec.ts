@@ -1,6 +1,6 @@
 import type { Static } from '@sinclair/typebox'
 import { words } from '../../common/schema.ts'
-import { block, defaults, flag, integer, optional, type Resolved } from '../schema-types.ts'
+import { block, defaults, flag, integer, optional, type Resolved, type Rule } from '../schema-types.ts'
 import { backup } from './backup.ts'
 import { bootstrap } from './bootstrap.ts'
 import { changeLog } from './change-log.ts'
@@ -15,9 +15,23 @@ import { image, storage } from './storage.ts'
 import { ENGINES, TUNING_RULES, tuning } from './tuning.ts'
 import { updatePolicy } from './update-policy.ts'
 
+/** What needs backups needs a destination. */
+const BACKUP_RULES: readonly Rule[] = [
+  {
+    rule: "self.recovery.onCorruption != 'RestoreLatest' || has(self.backup)",
+    message: 'recovery.onCorruption RestoreLatest needs spec.backup',
+    fieldPath: '.recovery.onCorruption',
+  },
+  {
+    rule: 'has(self.backup) || !has(self.bootstrap) || !has(self.bootstrap.restore) || !has(self.bootstrap.restore.source) || has(self.bootstrap.restore.source.volume) || has(self.bootstrap.restore.source.s3)',
+    message: 'bootstrap.restore.source needs volume or s3, or a destination in spec.backup',
+    fieldPath: '.bootstrap.restore.source',
+  },
+]
+
 /** `spec` of KvidxDatabase. */
 export const databaseSpec = block(
-  { description: 'What the database should be.', rules: TUNING_RULES },
+  { description: 'What the database should be.', rules: [...TUNING_RULES, ...BACKUP_RULES] },
   {
     engine: defaults(
       words(ENGINES, {

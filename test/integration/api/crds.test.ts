@@ -7,7 +7,9 @@ import { KubeApiError } from '../../../src/kube/api-error.ts'
 import type { KubeClient } from '../../../src/kube/client.ts'
 import type { KubeObject } from '../../../src/kube/object.ts'
 import { CUSTOM_RESOURCE_DEFINITIONS } from '../../../src/kube/resources.ts'
-import { type ApiCase, boundaryCases, database, RULE_CASES } from '../../support/api-cases.ts'
+import { boundaryCases } from '../../support/api-boundaries.ts'
+import { RULE_CASES } from '../../support/api-cases.ts'
+import { type ApiCase, database } from '../../support/api-objects.ts'
 import { access, eventually, freshNamespace } from '../kube/access.ts'
 
 const { kubeconfig, missing } = inject('controlPlane')

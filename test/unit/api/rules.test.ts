@@ -7,7 +7,9 @@ import { type KindDefinition, objectSchema } from '../../../src/api/kind.ts'
 import { KINDS } from '../../../src/api/kinds.ts'
 import type { Rule } from '../../../src/api/schema-types.ts'
 import { validate } from '../../../src/api/validate.ts'
-import { type ApiCase, boundaryCases, type Json, RULE_CASES } from '../../support/api-cases.ts'
+import { boundaryCases } from '../../support/api-boundaries.ts'
+import { RULE_CASES } from '../../support/api-cases.ts'
+import type { ApiCase, Json } from '../../support/api-objects.ts'
 
 const schemas = new Map(KINDS.map(kind => [kind, objectSchema(kind)]))
 const CASES: readonly ApiCase[] = [...RULE_CASES, ...KINDS.flatMap(boundaryCases)]
