@@ -4,7 +4,7 @@ import { ENCRYPTED_MAGIC, type KeyRing, type MasterKey } from './key-ring.ts'
 import { pipelined } from './pipelined.ts'
 import { blocks } from './store/body.ts'
 
-/** Encrypted files: docs/formats.md, section 8. */
+/** Encrypted files: docs/formats.md, section 10. */
 
 export const ENCRYPTION_ALGORITHM = 'AES-256-GCM'
 /** Plaintext of every frame but the last. */

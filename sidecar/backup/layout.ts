@@ -1,6 +1,6 @@
 import { KvidxError } from '../../src/common/errors.ts'
 
-/** Names and paths in a backup store: docs/formats.md, section 9. Keys are relative to the store's prefix. */
+/** Names and paths in a backup store: docs/formats.md, section 7. Keys are relative to the store's prefix. */
 
 export const MANIFEST = 'manifest.json'
 export const VERIFICATION = 'verification.json'

@@ -7,7 +7,7 @@ import type { Position } from '../database/operation.ts'
 import { type Json, seal, unseal } from './canonical.ts'
 import { ENCRYPTION_ALGORITHM } from './crypt.ts'
 
-/** What a backup says about itself: docs/formats.md, section 6. Written last and create-only: without it there is no backup. */
+/** What a backup says about itself: docs/formats.md, section 8. Written last and create-only: without it there is no backup. */
 
 export const MANIFEST_VERSION = 1
 /** More is not a manifest; histories of thousands of epochs fit. */

@@ -4,7 +4,7 @@ import { strict, u64, words } from '../../src/common/schema.ts'
 import { type Json, seal, unseal } from './canonical.ts'
 import { checkVersion, digestSchema, positionSchema, timeSchema } from './manifest.ts'
 
-/** What came out of restoring a backup for trial: docs/formats.md, section 7. Replaced by each new verification. */
+/** What came out of restoring a backup for trial: docs/formats.md, section 9. Replaced by each new verification. */
 
 const VERSION = 1
 

@@ -31,7 +31,7 @@ const PROBE_BODY = Buffer.from(
 )
 /**
  * Where the endpoint cannot create-only: how long we wait before reading back what we wrote. Two writers that both saw no object
- * within this time see one winner; a writer slower than this between its look and its write is not noticed (docs/formats.md, section 9).
+ * within this time see one winner; a writer slower than this between its look and its write is not noticed (docs/formats.md, section 7).
  */
 const SETTLE_MS = 500
 const LARGEST_LISTING = 16 * 1024 * 1024
