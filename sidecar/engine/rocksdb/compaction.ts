@@ -90,14 +90,17 @@ export function suggestCompaction(session: Session, slice: Slice): void {
   session.check('compact')
 }
 
-/** Compactions that run or are due in the background. */
+/** Compactions and flushes that run or are due in the background. */
 export function compactionBusy(session: Session): boolean {
-  return families(session).some(
-    family =>
-      session.property(family, 'rocksdb.num-running-compactions') > 0 ||
-      session.property(family, 'rocksdb.compaction-pending') > 0,
-  )
+  return families(session).some(family => BUSY.some(name => session.property(family, name) > 0))
 }
+
+const BUSY = [
+  'rocksdb.num-running-compactions',
+  'rocksdb.compaction-pending',
+  'rocksdb.num-running-flushes',
+  'rocksdb.mem-table-flush-pending',
+]
 
 function withBounds(
   slice: Slice,

@@ -47,6 +47,6 @@ export function rocksFigures(session: Session, directory: string): EngineFigures
   session.ensureOpen()
   const { all, wal } = fileSizes(directory)
   const { reclaimable } = tableSizes(session)
-  const freeBytes = Math.min(reclaimable, all)
+  const freeBytes = Math.min(Math.max(reclaimable, session.gate.removedBytes), all)
   return { fileBytes: all, walBytes: wal, freeBytes, fragmentation: all === 0 ? 0 : freeBytes / all }
 }

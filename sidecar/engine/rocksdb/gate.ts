@@ -4,25 +4,39 @@ import type { Address } from '../native/memory.ts'
 
 const READERS = 0
 const CLOSED = 1
+/** Index in doubles, behind the two integers. */
+const REMOVED = 1
+const SIZE = 16
 
 /**
- * Counts, in native memory that all threads see, who uses the database beside the writer. RocksDB frees everything at close, whatever other
+ * Counts, in native memory that all threads see, who uses the database beside the writer, and tells readers what only the writer knows. RocksDB frees everything at close, whatever other
  * threads are doing, so the writer refuses to close while a reader is there.
  */
 export class Gate {
   readonly #words: Int32Array
+  readonly #numbers: Float64Array
 
   /** @param address from `Gate.allocate`, possibly in another thread */
   constructor(address: Address) {
-    this.#words = new Int32Array(koffi.view(BigInt(address), 8))
+    const buffer = koffi.view(BigInt(address), SIZE)
+    this.#words = new Int32Array(buffer)
+    this.#numbers = new Float64Array(buffer)
   }
 
-  /** Eight bytes that are never freed: a late reader may still ask whether the database is closed. */
+  /** A few bytes that are never freed: a late reader may still ask whether the database is closed. */
   static allocate(): Address {
-    const allocation = koffi.alloc('int32_t', 2)
-    const address = Number(koffi.address(allocation))
-    new Int32Array(koffi.view(allocation, 8)).fill(0)
-    return address
+    const allocation = koffi.alloc('uint8_t', SIZE)
+    new Uint8Array(koffi.view(allocation, SIZE)).fill(0)
+    return Number(koffi.address(allocation))
+  }
+
+  /** Bytes under range tombstones, which only the writer knows: see Removed. */
+  get removedBytes(): number {
+    return this.#numbers[REMOVED] ?? 0
+  }
+
+  set removedBytes(bytes: number) {
+    this.#numbers[REMOVED] = bytes
   }
 
   get closed(): boolean {

@@ -9,6 +9,9 @@ const MIB = 1 << 20
 /** bytes; what `cacheSize` is when nobody says: the guide's smallest */
 export const DEFAULT_CACHE_SIZE = 32 * MIB
 
+/** kTwoLevelIndexSearch */
+const TWO_LEVEL_INDEX = 2
+
 const COMPRESSION = {
   None: 'kNoCompression',
   Snappy: 'kSnappyCompression',
@@ -75,20 +78,25 @@ export class OpenOptions {
 
   constructor(library: RocksLibrary, tuning: EngineTuning, compression: keyof typeof COMPRESSION) {
     this.#library = library
-    const cache = library.rocksdb_cache_create_lru(tuning.cacheSize ?? DEFAULT_CACHE_SIZE)
+    const cache = blockCache(library, tuning.cacheSize ?? DEFAULT_CACHE_SIZE)
     this.database = parse(library, databaseOptions(tuning))
     this.families = FAMILIES.map(family => {
       const options = parse(library, familyOptions(family, compression))
       const table = library.rocksdb_block_based_options_create()
       library.rocksdb_block_based_options_set_block_cache(table, cache)
-      library.rocksdb_block_based_options_set_block_size(table, family === 'changes' ? 32 << 10 : 8 << 10)
+      library.rocksdb_block_based_options_set_block_size(table, family === 'changes' ? 32 << 10 : 4 << 10)
       // What kvidxkit's RocksDB 7.8.3 reads; newer ones write 6.
       library.rocksdb_block_based_options_set_format_version(table, 5)
       // Index and filter count as cache, otherwise memory grows with the number of files.
       library.rocksdb_block_based_options_set_cache_index_and_filter_blocks(table, 1)
       library.rocksdb_block_based_options_set_cache_index_and_filter_blocks_with_high_priority(table, 1)
       library.rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(table, 1)
+      library.rocksdb_block_based_options_set_pin_top_level_index_and_filter(table, 1)
+      library.rocksdb_block_based_options_set_index_type(table, TWO_LEVEL_INDEX)
+      library.rocksdb_block_based_options_set_metadata_block_size(table, 4 << 10)
       if (family === 'records') {
+        // One filter for a whole table would be megabytes that go in and out of a small cache at every look-up.
+        library.rocksdb_block_based_options_set_partition_filters(table, 1)
         // The table takes the policy over.
         library.rocksdb_block_based_options_set_filter_policy(table, library.rocksdb_filterpolicy_create_bloom_full(10))
       }
@@ -104,6 +112,22 @@ export class OpenOptions {
     for (const options of this.families) this.#library.rocksdb_options_destroy(options)
     this.#library.rocksdb_options_destroy(this.database)
   }
+}
+
+/**
+ * Cut into as few parts as keeps each at 16 MiB or more: RocksDB's own 512 KiB are less than what one large record or index needs, and no more than
+ * a handful of threads read.
+ */
+function blockCache(library: RocksLibrary, bytes: number): Address {
+  const options = library.rocksdb_lru_cache_options_create()
+  library.rocksdb_lru_cache_options_set_capacity(options, bytes)
+  library.rocksdb_lru_cache_options_set_num_shard_bits(
+    options,
+    Math.max(0, Math.min(6, Math.floor(Math.log2(bytes / (16 * MIB))))),
+  )
+  const cache = library.rocksdb_cache_create_lru_opts(options)
+  library.rocksdb_lru_cache_options_destroy(options)
+  return cache
 }
 
 function parse(library: RocksLibrary, text: string): Address {

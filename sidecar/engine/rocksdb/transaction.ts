@@ -6,6 +6,7 @@ import { expiryBytes, keyBytes } from './cursor.ts'
 import { Overlay, REMOVED, UNTOUCHED } from './overlay.ts'
 import { contains } from './ranges.ts'
 import { decodeRecord, HEADER } from './record.ts'
+import type { Tombstone } from './removed.ts'
 import { LOG_HEADER, type RocksView } from './view.ts'
 
 const MAX = 0xffff_ffff_ffff_ffffn
@@ -24,6 +25,7 @@ export class RocksTransaction implements WriteTransaction {
   readonly #meta = new Map<string, Uint8Array | undefined>()
   readonly #log: { readonly frame: LogFrame; removed: boolean }[] = []
   #trimmed = -1n
+  #tombstones: Tombstone[] = []
   #active = false
   /** No stored key is larger; that makes appending at the end free of look-ups. */
   #largest: Key
@@ -51,6 +53,12 @@ export class RocksTransaction implements WriteTransaction {
     this.#meta.clear()
     this.#log.length = 0
     this.#trimmed = -1n
+    this.#tombstones = []
+  }
+
+  /** Ranges that were removed as ranges. */
+  get tombstones(): readonly Tombstone[] {
+    return this.#tombstones
   }
 
   free(): void {
@@ -205,8 +213,7 @@ export class RocksTransaction implements WriteTransaction {
     if (range.start > range.end) return
     if (range.start === 0n && range.end === MAX) {
       this.#batch.removeRange('expiry', expiryBytes(0n, 0n), expiryBytes(MAX, MAX))
-      this.#batch.removeRange('records', keyBytes(0n), keyBytes(MAX))
-      this.#overlay.removeRange(range)
+      this.#removeRecords(range)
       return
     }
     const few = this.#few(range)
@@ -220,8 +227,13 @@ export class RocksTransaction implements WriteTransaction {
         if (expiresAt !== 0n) this.#batch.removeExpiry(expiresAt, key)
       })
     }
-    this.#batch.removeRange('records', keyBytes(range.start), keyBytes(range.end))
-    this.#overlay.removeRange(range)
+    this.#removeRecords(range)
+  }
+
+  #removeRecords({ start, end }: KeyRange): void {
+    this.#batch.removeRange('records', keyBytes(start), keyBytes(end))
+    this.#overlay.removeRange({ start, end })
+    this.#tombstones.push({ family: 'records', start, end })
   }
 
   /** The records of the range, without data, when they are few. */
@@ -282,7 +294,9 @@ export class RocksTransaction implements WriteTransaction {
     const last = stored.at(-1)
     if (last !== undefined) {
       if (stored.length > SINGLE_REMOVALS) {
-        this.#batch.removeRange('changes', keyBytes(stored[0] ?? 0n), keyBytes(last))
+        const first = stored[0] ?? 0n
+        this.#batch.removeRange('changes', keyBytes(first), keyBytes(last))
+        this.#tombstones.push({ family: 'changes', start: first, end: last })
       } else {
         for (const seq of stored) this.#batch.removeLog(seq)
       }

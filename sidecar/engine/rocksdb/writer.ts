@@ -13,18 +13,16 @@ import type {
 import type { Address } from '../native/memory.ts'
 import { cText } from '../native/pointers.ts'
 import { Batch } from './batch.ts'
-import { compactEverything, compactionBusy, type Slice, slices, suggestCompaction } from './compaction.ts'
+import { compactEverything } from './compaction.ts'
 import { closeFamilies } from './families.ts'
-import { families, fileSizes, rocksFigures, tableSizes, unflushedBytes } from './figures.ts'
+import { families, fileSizes, rocksFigures, unflushedBytes } from './figures.ts'
 import { DIRECTORY, type OpenDatabase, openDatabase } from './open.ts'
+import { Reclaimer } from './reclaim.ts'
+import { Removed } from './removed.ts'
 import { Session } from './session.ts'
 import { freeBytes, SpaceGuard } from './space.ts'
 import { RocksTransaction } from './transaction.ts'
 import { RocksView } from './view.ts'
-
-/** Below so much reclaimable space, or so small a share of the tables, compacting is not worth the disk's time. */
-const RECLAIM_BYTES = 4 << 20
-const RECLAIM_SHARE = 0.1
 
 /**
  * Opens the database for writing. syncMode: Full syncs the WAL at each commit; Normal and Off write the WAL without syncing (the death of
@@ -49,10 +47,9 @@ class RocksWriter implements EngineWriter {
   readonly #writeOptions: Address
   readonly #path: string
   readonly #space: SpaceGuard
+  readonly #removed: Removed
+  readonly #reclaimer: Reclaimer
   #active = false
-  #reclaiming: Slice[] | undefined
-  /** Bytes of tables when reclaiming last came to its end. */
-  #reclaimedAt: number | undefined
 
   constructor(options: EngineOptions) {
     this.#path = join(options.directory, DIRECTORY)
@@ -69,6 +66,8 @@ class RocksWriter implements EngineWriter {
       flush: () => void this.checkpoint('passive'),
       now: () => performance.now(),
     })
+    this.#removed = new Removed(this.#session)
+    this.#reclaimer = new Reclaimer(this.#session, this.#removed)
     this.#view = new RocksView(this.#session)
     this.#batch = new Batch(this.#session)
     this.#transaction = new RocksTransaction(this.#view, this.#batch)
@@ -88,12 +87,20 @@ class RocksWriter implements EngineWriter {
       if (!this.#batch.empty) {
         this.#space.admit(this.#batch.bytes)
         this.#batch.write(this.#writeOptions)
+        this.#noteRemoved()
       }
       return result
     } finally {
       this.#transaction.end()
       this.#active = false
     }
+  }
+
+  #noteRemoved(): void {
+    const { tombstones } = this.#transaction
+    if (tombstones.length === 0) return
+    for (const tombstone of tombstones) this.#removed.add(tombstone)
+    this.#session.gate.removedBytes = this.#removed.bytes()
   }
 
   flush(): void {
@@ -118,25 +125,12 @@ class RocksWriter implements EngineWriter {
     return fileSizes(this.#path).wal
   }
 
-  /** RocksDB compacts in threads of its own; this hands it one slice after another and never waits, so writes go on. */
+  /** Hands work to RocksDB's own threads and never waits, whatever the budget; writes go on. */
   reclaim(_budgetMs: number): boolean {
     this.#session.ensureOpen()
-    if (compactionBusy(this.#session)) return false
-    if (!this.#reclaiming) {
-      const { total, reclaimable } = tableSizes(this.#session)
-      const before = this.#reclaimedAt
-      const unchanged = before !== undefined && Math.abs(total - before) < total * RECLAIM_SHARE
-      if (unchanged || reclaimable < RECLAIM_BYTES || reclaimable < total * RECLAIM_SHARE) return true
-      this.#reclaiming = slices(this.#session, 64 << 20)
-    }
-    const slice = this.#reclaiming.pop()
-    if (slice) {
-      suggestCompaction(this.#session, slice)
-      return false
-    }
-    this.#reclaiming = undefined
-    this.#reclaimedAt = tableSizes(this.#session).total
-    return true
+    const done = this.#reclaimer.step()
+    this.#session.gate.removedBytes = this.#removed.bytes()
+    return done
   }
 
   /** Makes `<directory>/main.rocks`: table files are linked where the file system can, so it is quick and takes little space. */
@@ -169,6 +163,8 @@ class RocksWriter implements EngineWriter {
     this.#session.ensureOpen()
     this.checkpoint('passive')
     compactEverything(this.#session, progress)
+    this.#removed.take()
+    this.#session.gate.removedBytes = 0
   }
 
   figures(): EngineFigures {
