@@ -11,6 +11,7 @@ export type Connection = Database.Database
 const DEFAULT_PAGE_SIZE = 8192
 const DEFAULT_CACHE_SIZE = 32 << 20
 const DEFAULT_BUSY_TIMEOUT_MS = 30_000
+const POINT_PATIENCE_MS = 250
 /** A snapshot scans; what it read is not read again, so it needs little. */
 const SNAPSHOT_CACHE_SIZE = 4 << 20
 /**
@@ -72,7 +73,10 @@ export function connectReader(options: EngineOptions, purpose: 'point' | 'snapsh
   const { directory, tuning } = options
   const file = databaseFile(directory)
   if (!existsSync(file)) throw new KvidxError('engine_io', `There is no database ${file}: open its writer first`)
-  const connection = new Database(file, { readonly: true, timeout: tuning.busyTimeout ?? DEFAULT_BUSY_TIMEOUT_MS })
+  const patience = tuning.busyTimeout ?? DEFAULT_BUSY_TIMEOUT_MS
+  // Without a WAL a commit keeps readers out; a point read then gives up soon, because its thread serves others too.
+  const timeout = purpose === 'point' && !hasWal(tuning) ? Math.min(patience, POINT_PATIENCE_MS) : patience
+  const connection = new Database(file, { readonly: true, timeout })
   try {
     const cache = purpose === 'point' ? (tuning.cacheSize ?? DEFAULT_CACHE_SIZE) / 2 : SNAPSHOT_CACHE_SIZE
     setCache(connection, tuning, cache)
@@ -82,6 +86,11 @@ export function connectReader(options: EngineOptions, purpose: 'point' | 'snapsh
     connection.close()
     throw thrown
   }
+}
+
+/** Only with a WAL do readers and the writer not wait for each other. */
+export function hasWal(tuning: EngineTuning): boolean {
+  return (tuning.journalMode ?? 'WAL') === 'WAL'
 }
 
 /** A second read-write connection for copying the WAL back from a thread that is not the writer's. */

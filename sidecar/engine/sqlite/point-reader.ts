@@ -7,11 +7,23 @@ import { expiryOf } from './view.ts'
 
 type HitRow = [term: bigint, cmd: bigint, data: Uint8Array | null, expiresAt: bigint | null, meta: Uint8Array | null]
 type MissRow = [present: bigint, meta: Uint8Array | null]
-type HeldRow = [term: bigint, cmd: bigint, data: Uint8Array | null, expiresAt: bigint | null]
+type HeldRow = [term: bigint, cmd: bigint, data: Uint8Array | null, expiresAt?: bigint | null]
+type MomentRow = [meta: Uint8Array | null, expiring: bigint]
 
 export interface PointResult {
   readonly record: StoredRecord | undefined
   readonly meta: Uint8Array | undefined
+}
+
+/** The shared transaction. */
+interface Shared {
+  /** Commits before it began. */
+  readonly count: number
+  /** The metadata read in it. */
+  readonly name: string
+  readonly meta: Uint8Array | undefined
+  /** Whether any record has an expiry. */
+  readonly expiring: boolean
 }
 
 const EMPTY = new Uint8Array(0)
@@ -29,6 +41,8 @@ export class PointReader {
   readonly #hit: Statement<[string, bigint], HitRow>
   readonly #miss: Statement<[bigint, string], MissRow>
   readonly #held: Statement<[bigint], HeldRow>
+  readonly #heldWithExpiry: Statement<[bigint], HeldRow>
+  readonly #moment: Statement<[string], MomentRow>
   readonly #meta: Statement<[string], Uint8Array>
   readonly #begin: Statement
   readonly #end: Statement
@@ -37,8 +51,7 @@ export class PointReader {
     this.release()
   }
   #turn: NodeJS.Immediate | undefined
-  /** The shared transaction: the count of commits before it began, and the metadata read in it. */
-  #shared: { readonly count: number; readonly name: string; readonly meta: Uint8Array | undefined } | undefined
+  #shared: Shared | undefined
 
   constructor(connection: Connection, commits: CommitCounter | undefined) {
     this.#connection = connection
@@ -50,7 +63,9 @@ export class PointReader {
     // Scalar subqueries, not joins: a join of the three costs three times as much.
     this.#hit = rows(`${record}, (${meta}) FROM log WHERE id = ?`)
     this.#miss = rows(`SELECT EXISTS (SELECT 1 FROM log WHERE id = ?), (${meta})`)
-    this.#held = rows(`${record} FROM log WHERE id = ?`)
+    this.#held = rows('SELECT term, cmd, data FROM log WHERE id = ?')
+    this.#heldWithExpiry = rows(`${record} FROM log WHERE id = ?`)
+    this.#moment = rows(`SELECT (${meta}), EXISTS (SELECT 1 FROM _kvidx_ttl)`)
     this.#meta = connection.prepare<[string], Uint8Array>(meta).pluck()
     this.#begin = connection.prepare('BEGIN')
     this.#end = connection.prepare('COMMIT')
@@ -87,12 +102,13 @@ export class PointReader {
       this.release()
       this.#begin.run()
       // Set before the first read, so that a failure of that is followed by COMMIT too.
-      this.#shared = { count, name, meta: undefined }
+      this.#shared = { count, name, meta: undefined, expiring: true }
       // This read fixes the moment.
-      shared = { count, name, meta: this.#meta.get(name) }
+      const moment = this.#moment.get(name)
+      shared = { count, name, meta: moment?.[0] ?? undefined, expiring: moment?.[1] !== 0n }
       this.#shared = shared
     }
-    const row = this.#held.get(toSigned(key))
+    const row = (shared.expiring ? this.#heldWithExpiry : this.#held).get(toSigned(key))
     return { record: row && recordOf(key, row), meta: shared.meta }
   }
 

@@ -12,7 +12,7 @@ import type {
 } from '../engine.ts'
 import { HeldSnapshot } from '../held-snapshot.ts'
 import { checkpointWal } from './checkpoint.ts'
-import { type Connection, connectCheckpointer, connectReader } from './connection.ts'
+import { type Connection, connectCheckpointer, connectReader, hasWal } from './connection.ts'
 import { guarded } from './errors.ts'
 import { sqliteFigures } from './figures.ts'
 import { checkSqlite } from './integrity.ts'
@@ -43,7 +43,9 @@ class SqliteReader implements EngineReader {
   constructor({ options, commits }: EngineShare) {
     this.#options = options
     this.#connection = connectReader(options, 'point')
-    this.#points = new PointReader(this.#connection, commits && new CommitCounter(commits))
+    // Without a WAL a transaction that reads share would hold up the writer.
+    const counter = commits && hasWal(options.tuning) ? new CommitCounter(commits) : undefined
+    this.#points = new PointReader(this.#connection, counter)
   }
 
   getWithMeta(key: Key, name: string): { record: StoredRecord | undefined; meta: Uint8Array | undefined } {

@@ -138,6 +138,25 @@ describe('SQLite files', () => {
     again.close()
   })
 
+  for (const journalMode of ['Delete', 'Truncate', 'Persist'] as const)
+    test(`with the rollback journal (${journalMode}) reads and writes take turns`, async () => {
+      const writer = await open({ journalMode, busyTimeout: 200 })
+      const reader = await openReader(writer.share)
+      for (let key = 0n; key < 20n; key++) {
+        writer.transact(transaction => transaction.insert(record(key)))
+        for (let read = 0; read < 3; read++) expect(reader.getWithMeta(key, 'x').record).toBeDefined()
+      }
+      const snapshot = reader.snapshot()
+      expect(() => writer.transact(transaction => transaction.insert(record(20n)))).toThrow(
+        expect.objectContaining({ code: 'locked' }),
+      )
+      snapshot.release()
+      writer.transact(transaction => transaction.insert(record(20n)))
+      expect(keysOf(writer.view).length).toBe(21)
+      reader.close()
+      writer.close()
+    })
+
   test('bad values of settings are refused by name', async () => {
     for (const [field, value] of Object.entries({
       pageSize: 1000,
