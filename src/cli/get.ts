@@ -1,0 +1,61 @@
+import { createWriteStream } from 'node:fs'
+import { rename, rm } from 'node:fs/promises'
+import { pipeline } from 'node:stream/promises'
+import { Command } from 'commander'
+import { type ConnectionFlags, connected, withConnection } from './connection-options.ts'
+import { type Io, write } from './io.ts'
+import { fields, instant, preview } from './table.ts'
+
+interface GetFlags extends ConnectionFlags {
+  readonly file?: string
+}
+
+/** `kvidx get`: the data of a record, or all of it with --output. */
+export function getCommand(io: Io): Command {
+  return withConnection(new Command('get'))
+    .description('print the data of a record as it is; with --output its fields')
+    .argument('<key>', 'decimal or 0x hex')
+    .option('--file <file>', 'write the data to a file')
+    .action((key: string, flags: GetFlags) =>
+      connected(flags, async client => {
+        const path = `/v1/records/${encodeURIComponent(key)}`
+        if (flags.output === 'json') {
+          const answer = await client.call('GET', path, { headers: { accept: 'application/json' } })
+          return write(io.output, `${JSON.stringify(await answer.json())}\n`)
+        }
+        const answer = await client.call('GET', path)
+        if (flags.file !== undefined) return toFile(answer.body, flags.file)
+        if (flags.output !== 'table') {
+          for await (const chunk of answer.body) await write(io.output, chunk)
+          return undefined
+        }
+        const data = await answer.bytes()
+        const expires = answer.header('kvidx-expires-at')
+        return write(
+          io.output,
+          fields({
+            key,
+            term: answer.header('kvidx-term'),
+            cmd: answer.header('kvidx-cmd'),
+            expires: expires === undefined ? 'never' : instant(expires),
+            etag: answer.header('etag'),
+            bytes: data.length,
+            data: preview(data),
+            position: answer.header('kvidx-position'),
+          }),
+        )
+      }),
+    )
+}
+
+/** Under another name until it is whole: a file that is there is complete. */
+export async function toFile(chunks: AsyncIterable<Uint8Array>, file: string): Promise<void> {
+  const partial = `${file}.partial`
+  try {
+    await pipeline(chunks, createWriteStream(partial))
+    await rename(partial, file)
+  } catch (error) {
+    await rm(partial, { force: true })
+    throw error
+  }
+}

@@ -1,0 +1,106 @@
+import { createReadStream } from 'node:fs'
+import { stat } from 'node:fs/promises'
+import { Readable } from 'node:stream'
+import { Command, Option } from 'commander'
+import { KvidxError } from '../common/errors.ts'
+import { type ConnectionFlags, connected, withConnection } from './connection-options.ts'
+import { type Io, write } from './io.ts'
+import { progressBar } from './progress.ts'
+import { fields } from './table.ts'
+
+const FORMATS = ['binary', 'json', 'csv', 'ndjson'] as const
+type Format = (typeof FORMATS)[number]
+
+const BY_ENDING: Readonly<Record<string, Format>> = {
+  bin: 'binary',
+  kvidx: 'binary',
+  json: 'json',
+  csv: 'csv',
+  ndjson: 'ndjson',
+  jsonl: 'ndjson',
+}
+
+interface ImportFlags extends ConnectionFlags {
+  readonly format?: Format
+  readonly onDuplicate?: string
+  readonly clear?: true
+  readonly atomic: boolean
+}
+
+/** The format that a file's name tells; undefined when it tells none. */
+export function formatOf(file: string): Format | undefined {
+  const ending = /\.([a-z]+)$/i.exec(file)?.[1]?.toLowerCase()
+  return ending === undefined ? undefined : BY_ENDING[ending]
+}
+
+/** `kvidx import`: a file of records into a database. */
+export function importCommand(io: Io): Command {
+  return withConnection(new Command('import'))
+    .description("import a file in one of kvidxkit's formats, or NDJSON; all of it is checked before anything changes")
+    .argument('<file>', '- is the standard input')
+    .addOption(new Option('--format <format>', 'default: what the name of the file tells').choices(FORMATS))
+    .addOption(
+      new Option('--on-duplicate <what>', 'a key exists already; default fail').choices(['fail', 'skip', 'replace']),
+    )
+    .option('--clear', 'the file takes the place of all records')
+    .option('--no-atomic', 'in slices of one commit each: for files above the limits of one commit')
+    .action((file: string, flags: ImportFlags) =>
+      connected(flags, async client => {
+        const format = flags.format ?? formatOf(file)
+        if (format === undefined)
+          throw new KvidxError(
+            'invalid_parameter',
+            `--format: the name '${file}' does not tell the format (allowed: ${FORMATS.join(', ')})`,
+          )
+        const total = file === '-' ? undefined : await sizeOf(file)
+        const bar = progressBar(io, 'import', 'bytes')
+        const input = file === '-' ? io.input : createReadStream(file, { highWaterMark: 256 * 1024 })
+        try {
+          const answer = await client.call('POST', '/v1/import', {
+            query: {
+              format,
+              onDuplicate: flags.onDuplicate,
+              clear: flags.clear,
+              ...(!flags.atomic && { atomic: false }),
+            },
+            headers: {
+              'content-type': 'application/octet-stream',
+              ...(total !== undefined && { 'content-length': String(total) }),
+            },
+            body: Readable.from(
+              counted(input, done => bar.show(done, total)),
+              { objectMode: false },
+            ),
+            long: true,
+          })
+          const result = await answer.json()
+          bar.end()
+          await write(io.output, flags.output === 'json' ? `${JSON.stringify(result)}\n` : fields(result))
+        } finally {
+          bar.end()
+          if (file !== '-') input.destroy()
+        }
+      }),
+    )
+}
+
+async function sizeOf(file: string): Promise<number> {
+  const found = await stat(file).catch((error: Error) => {
+    throw new KvidxError('invalid_parameter', error.message, {}, error)
+  })
+  if (!found.isFile()) throw new KvidxError('invalid_parameter', `${file} is not a file`)
+  return found.size
+}
+
+/** The same chunks; `seen` is told how many bytes have passed. */
+export async function* counted(
+  chunks: AsyncIterable<Uint8Array>,
+  seen: (bytes: number) => void,
+): AsyncGenerator<Uint8Array> {
+  let bytes = 0
+  for await (const chunk of chunks) {
+    bytes += chunk.length
+    seen(bytes)
+    yield chunk
+  }
+}

@@ -1,0 +1,62 @@
+import { Command, CommanderError } from 'commander'
+import { KvidxError } from '../common/errors.ts'
+import { COMMANDS } from './commands.ts'
+import { EXIT, EXIT_HELP, exitCodeOf } from './exit-code.ts'
+import type { Io } from './io.ts'
+
+/** Runs one command line. Returns the exit code; never rejects. */
+export async function runCli(args: readonly string[], io: Io): Promise<number> {
+  // `kvidx help get` is `kvidx get --help`
+  const given = args[0] === 'help' && args[1] !== undefined ? [args[1], '--help'] : args
+  const called = given[0]
+  const entry = called !== undefined && Object.hasOwn(COMMANDS, called) ? COMMANDS[called] : undefined
+  const program = newProgram(io)
+  try {
+    if (entry) program.addCommand(inherit(await entry.load(io), program))
+    else
+      for (const [name, { summary, group }] of Object.entries(COMMANDS))
+        program.addCommand(inherit(new Command(name), program).description(summary).helpGroup(`${group}:`))
+    if (called === undefined) program.outputHelp()
+    else await program.parseAsync(given, { from: 'user' })
+    // a command that judges its own end says so there
+    return typeof process.exitCode === 'number' ? process.exitCode : EXIT.ok
+  } catch (error) {
+    if (!(error instanceof CommanderError)) report(error, io)
+    return exitCodeOf(error)
+  }
+}
+
+function newProgram(io: Io): Command {
+  return new Command('kvidx')
+    .description('kvidx databases: run them, use them, back them up')
+    .usage('<command> [options]')
+    .helpCommand(false)
+    .addHelpText('after', `\n'kvidx help <command>' tells the options of a command.\n\n${EXIT_HELP}`)
+    .exitOverride()
+    .configureOutput({
+      writeOut: text => void io.output.write(text),
+      writeErr: text => void io.notes.write(text),
+    })
+}
+
+/** Commands made elsewhere end and write as the program does. */
+function inherit(command: Command, program: Command): Command {
+  command.copyInheritedSettings(program)
+  for (const child of command.commands) inherit(child, program)
+  return command
+}
+
+function report(error: unknown, io: Io): void {
+  const message = error instanceof Error ? error.message : String(error)
+  io.notes.write(`kvidx: ${message}\n`)
+  if (!(error instanceof KvidxError)) return
+  const { line, record, retryWith } = error.details
+  if (typeof retryWith === 'string') io.notes.write(`kvidx: try again with ${flagFor(retryWith)}\n`)
+  else if (line !== undefined || record !== undefined)
+    io.notes.write(`kvidx: nothing was changed (${line === undefined ? `record ${record}` : `line ${line}`})\n`)
+}
+
+/** The data API offers parameters; here they are flags. */
+function flagFor(offer: string): string {
+  return offer === 'atomic=false' ? '--no-atomic' : offer
+}
