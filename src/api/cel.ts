@@ -63,14 +63,18 @@ export interface Typed {
   readonly additionalProperties?: Typed | boolean
 }
 
-/** The value as CEL sees it: integers as bigint, by the schema. */
+/** The value as CEL sees it, by the schema: integers as bigint, objects as maps (a field may be called `constructor`). */
 export function celValue(schema: Typed, value: unknown): unknown {
   if (typeof value === 'number')
     return [schema.type].flat().includes('integer') && Number.isInteger(value) ? BigInt(value) : value
   if (Array.isArray(value)) return value.map(item => celValue(schema.items ?? {}, item))
   if (typeof value !== 'object' || value === null) return value
-  const others = typeof schema.additionalProperties === 'object' ? schema.additionalProperties : {}
-  return Object.fromEntries(
-    Object.entries(value).map(([name, member]) => [name, celValue(schema.properties?.[name] ?? others, member)]),
-  )
+  const others = typeof schema.additionalProperties === 'object' ? schema.additionalProperties : undefined
+  const result = new Map<string, unknown>()
+  for (const [name, member] of Object.entries(value)) {
+    const child = (Object.hasOwn(schema.properties ?? {}, name) ? schema.properties?.[name] : undefined) ?? others
+    // the rest of a preserved object is not visible to rules
+    if (child !== undefined) result.set(name, celValue(child, member))
+  }
+  return result
 }

@@ -55,18 +55,18 @@ function walk(node: Node, value: unknown, old: unknown, path: Path, found: Probl
     }
     return
   }
-  if (typeof value !== 'object' || value === null) return
+  if (!(value instanceof Map)) return
   const others = typeof node.additionalProperties === 'object' ? node.additionalProperties : undefined
-  for (const [name, member] of Object.entries(value)) {
+  for (const [name, member] of value as ReadonlyMap<string, unknown>) {
     const child = node.properties?.[name] ?? others
-    const before = typeof old === 'object' && old !== null ? (old as Record<string, unknown>)[name] : undefined
+    const before: unknown = old instanceof Map ? old.get(name) : undefined
     if (child) walk(child, member, before, [...path, name], found)
   }
 }
 
 function keyOf(item: unknown, keys: readonly string[] | undefined): string | undefined {
-  if (keys === undefined || typeof item !== 'object' || item === null) return undefined
-  return keys.map(key => String((item as Record<string, unknown>)[key])).join('/')
+  if (keys === undefined || !(item instanceof Map)) return undefined
+  return keys.map(key => String(item.get(key))).join('/')
 }
 
 function byKey(list: unknown, keys: readonly string[] | undefined): ReadonlyMap<string, unknown> {

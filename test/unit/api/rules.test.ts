@@ -38,12 +38,12 @@ function judge(node: StructuralSchema, self: unknown, old: unknown, path: string
   }
   if (Array.isArray(self))
     for (const item of self) judge((node.items as StructuralSchema) ?? {}, item, undefined, `${path}[]`, found)
-  else if (typeof self === 'object' && self !== null) {
-    for (const [name, member] of Object.entries(self)) {
+  else if (self instanceof Map) {
+    for (const [name, member] of self as Map<string, unknown>) {
       const child =
         (node.properties as Record<string, StructuralSchema> | undefined)?.[name] ??
         (node.additionalProperties as StructuralSchema | undefined)
-      if (child) judge(child, member, (old as Json | undefined)?.[name], `${path}.${name}`, found)
+      if (child) judge(child, member, (old as Map<string, unknown> | undefined)?.get(name), `${path}.${name}`, found)
     }
   }
   return found
