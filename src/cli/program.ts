@@ -6,9 +6,9 @@ import type { Io } from './io.ts'
 
 /** Runs one command line. Returns the exit code; never rejects. */
 export async function runCli(args: readonly string[], io: Io): Promise<number> {
-  // `kvidx help get` is `kvidx get --help`
-  const given = args[0] === 'help' && args[1] !== undefined ? [args[1], '--help'] : args
-  const called = given[0]
+  // `kvidx help get` is `kvidx get --help`; help for what does not exist is that command's own error
+  const asked = args[0] === 'help' ? args.slice(1, 2) : args
+  const called = asked[0]
   const entry = called !== undefined && Object.hasOwn(COMMANDS, called) ? COMMANDS[called] : undefined
   const program = newProgram(io)
   try {
@@ -17,7 +17,7 @@ export async function runCli(args: readonly string[], io: Io): Promise<number> {
       for (const [name, { summary, group }] of Object.entries(COMMANDS))
         program.addCommand(inherit(new Command(name), program).description(summary).helpGroup(`${group}:`))
     if (called === undefined) program.outputHelp()
-    else await program.parseAsync(given, { from: 'user' })
+    else await program.parseAsync(entry && args[0] === 'help' ? [called, '--help'] : asked, { from: 'user' })
     // a command that judges its own end says so there
     return typeof process.exitCode === 'number' ? process.exitCode : EXIT.ok
   } catch (error) {

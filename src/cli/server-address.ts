@@ -11,7 +11,7 @@ export const DEFAULT_SERVER = 'http://127.0.0.1:7400'
 
 /** Reads `http://host:port`, `https://host:port`, `host:port` or `unix:///path`. Errors: invalid_parameter. */
 export function parseServer(text: string, field = '--server'): ServerAddress {
-  const unix = /^unix:(?:\/\/)?(\/.+)$/.exec(text)
+  const unix = /^unix:(?:\/\/)?(\/(?!\/).+)$/.exec(text)
   if (unix) return { origin: 'http://localhost', socketPath: unix[1] as string }
   const whole = /^[a-z]+:\/\//i.test(text) ? text : `http://${text}`
   const url = URL.canParse(whole) ? new URL(whole) : undefined
