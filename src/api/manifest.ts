@@ -1,5 +1,17 @@
 import { readFile } from 'node:fs/promises'
-import { isMap, isNode, isPair, LineCounter, type Node, type ParsedNode, parseAllDocuments } from 'yaml'
+import {
+  type DocumentOptions,
+  isMap,
+  isNode,
+  isPair,
+  LineCounter,
+  type Node,
+  type ParsedNode,
+  type ParseOptions,
+  parseAllDocuments,
+  type SchemaOptions,
+  type Tags,
+} from 'yaml'
 import type { Problem } from '../common/check.ts'
 import { KvidxError } from '../common/errors.ts'
 import { suggest } from '../common/suggest.ts'
@@ -50,6 +62,17 @@ export interface ManifestProblem {
 /** A manifest is written by people; what is larger is not one. */
 const LARGEST_MANIFEST = 4 * 1024 * 1024
 const MOST_DOCUMENTS = 1000
+
+/**
+ * YAML 1.1 as kubectl reads it, so that one file means the same here and there: a bare `Off` is a boolean, a time is text.
+ */
+const AS_KUBERNETES = {
+  version: '1.1' as const,
+  customTags: (tags: Tags): Tags =>
+    tags.filter(
+      tag => typeof tag === 'string' || (!/:(timestamp|binary|omap|pairs|set)$/.test(tag.tag) && tag.format !== 'TIME'),
+    ),
+} satisfies ParseOptions & DocumentOptions & SchemaOptions
 
 const SCHEMAS = {
   KvidxDatabase: kvidxDatabaseSchema,
@@ -109,7 +132,12 @@ function parseFile(
     return
   }
   const lines = new LineCounter()
-  const documents = parseAllDocuments(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true })
+  const documents = parseAllDocuments(text, {
+    lineCounter: lines,
+    prettyErrors: false,
+    uniqueKeys: true,
+    ...AS_KUBERNETES,
+  })
   if (!Array.isArray(documents)) return
   if (documents.length > MOST_DOCUMENTS) {
     problems.push({

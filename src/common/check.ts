@@ -229,8 +229,13 @@ function problemOf(error: ErrorObject): Problem {
     }
     case 'const':
       return at(show(params.allowedValue))
-    case 'type':
-      return at(`of type ${[params.type].flat().join(' or ')}`)
+    case 'type': {
+      const wanted = `of type ${[params.type].flat().join(' or ')}`
+      // YAML makes a boolean of Off, On, Yes and No without quotes
+      const quote =
+        typeof data === 'boolean' && params.type === 'string' ? ' (a word such as "Off" needs quotes in YAML)' : ''
+      return at(wanted, `${show(data)} is not allowed; it must be ${wanted}${quote}`)
+    }
     case 'pattern': {
       const form = (parentSchema as { kvidxForm?: string; kvidxDuration?: DurationKeyword }) ?? {}
       if (form.kvidxDuration) return at(describeDuration(form.kvidxDuration))

@@ -49,6 +49,23 @@ describe('a manifest', () => {
     ])
   })
 
+  it('means what it means to kubectl: a bare Off is a boolean, a bare time is text', () => {
+    expect(refusal(`${ORDERS}  tuning: {syncMode: Off}\n`)).toBe(
+      'orders.yaml, line 8: spec.tuning.syncMode: false is not allowed; it must be of type string (a word such as "Off" needs quotes in YAML)',
+    )
+    const text = `${ORDERS}  suspend: no
+  tuning: {syncMode: "Off", busyTimeout: 1m30s}
+  bootstrap: {restore: {backup: a, time: 2026-03-01T14:03:00Z}}
+  maintenance: {check: {schedule: 0 4 * * 0}}
+`
+    const [entry] = parseManifests([{ file: 'f', text }]).objects
+    expect(entry?.object.spec).toMatchObject({
+      suspend: false,
+      tuning: { syncMode: 'Off' },
+      bootstrap: { restore: { time: '2026-03-01T14:03:00Z' } },
+    })
+  })
+
   it('points to the nearest line above when a field is missing', () => {
     expect(refusal(ORDERS.replace('    size: 1Gi', '    accessMode: ReadWriteOnce'))).toBe(
       'orders.yaml, line 6: spec.storage.size: this field is required',
