@@ -83,4 +83,9 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: 'run the engine of one database',
     load: async () => (await import('./sidecar.ts')).sidecarCommand(),
   },
+  operator: {
+    group: 'Programs',
+    summary: 'run the Kubernetes operator',
+    load: async () => (await import('./operator.ts')).operatorCommand(),
+  },
 }

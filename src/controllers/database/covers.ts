@@ -1,0 +1,30 @@
+import { createHash } from 'node:crypto'
+import { parseNano } from '../../common/quantity.ts'
+
+/**
+ * Whether a live object has everything that is desired: every field named here has the same value there; what the API server added does not
+ * count. Quantities are compared by amount, empty and missing are the same. Pure.
+ */
+export function covers(desired: unknown, live: unknown): boolean {
+  if (desired === undefined || desired === null) return true
+  if (Array.isArray(desired)) {
+    const there = Array.isArray(live) ? live : []
+    return desired.length === there.length && desired.every((item, index) => covers(item, there[index]))
+  }
+  if (typeof desired === 'object') {
+    const there = (typeof live === 'object' && live !== null ? live : {}) as Record<string, unknown>
+    return Object.entries(desired).every(([name, value]) => covers(value, there[name]))
+  }
+  return desired === live || sameQuantity(desired, live)
+}
+
+function sameQuantity(a: unknown, b: unknown): boolean {
+  if ((typeof a !== 'string' && typeof a !== 'number') || (typeof b !== 'string' && typeof b !== 'number')) return false
+  const amount = parseNano(a)
+  return amount !== undefined && amount === parseNano(b)
+}
+
+/** Hash of a desired object; fields that are dropped from it change the hash, which a comparison with the live object could not tell. */
+export function hashOf(desired: unknown): string {
+  return createHash('sha256').update(JSON.stringify(desired)).digest('hex').slice(0, 16)
+}

@@ -1,0 +1,125 @@
+import type { Finding } from '../../api/v1alpha1/conditions.ts'
+import type { KvidxDatabase } from '../../api/v1alpha1/kvidx-database.ts'
+import type { KubeObject } from '../../kube/object.ts'
+import { PERSISTENT_VOLUME_CLAIMS, STATEFUL_SETS, VOLUME_SNAPSHOTS } from '../../kube/resources.ts'
+import { FINALIZER, keptLabelsOf } from './names.ts'
+import type { Action, Observed } from './observed.ts'
+
+/** What a deletion does next. `done`: the finalizer may go. */
+export interface DeletionPlan {
+  readonly actions: readonly Action[]
+  readonly findings: readonly Finding[]
+  readonly done: boolean
+}
+
+/** Whether this database needs our finalizer: only where something is to be done before it goes. */
+export function wantsFinalizer(database: KvidxDatabase): boolean {
+  const policy = database.spec.storage.deletionPolicy ?? 'Retain'
+  return policy !== 'Retain'
+}
+
+export function hasFinalizer(database: KvidxDatabase): boolean {
+  return database.metadata.finalizers?.includes(FINALIZER) ?? false
+}
+
+/** Name of the snapshot of deletionPolicy Snapshot; the uid makes it this very database's. */
+export function finalSnapshotName(database: KvidxDatabase): string {
+  return `${database.metadata.name}-final-${(database.metadata.uid ?? '').slice(0, 8)}`
+}
+
+/** Carries out spec.storage.deletionPolicy. Backups are never touched. Pure. */
+export function planDeletion(observed: Observed): DeletionPlan {
+  const { database, claims, pods, statefulSet } = observed
+  const { namespace = 'default' } = database.metadata
+  const policy = database.spec.storage.deletionPolicy ?? 'Retain'
+  const waiting = (detail: string): DeletionPlan['findings'] => [
+    { type: 'Ready', status: 'False', reason: 'Deleting', values: { detail } },
+    { type: 'Reconciling', status: 'True', reason: 'Deleting', values: { detail } },
+  ]
+  // everything in the namespace goes anyway, and a finalizer would only hold it up
+  if (policy === 'Retain' || observed.namespaceTerminating) return { actions: [], findings: [], done: true }
+  // a clean shutdown first: no pod may write while the volume is copied or goes away
+  if (statefulSet && !statefulSet.metadata.deletionTimestamp)
+    return {
+      actions: [
+        {
+          kind: 'delete',
+          resource: STATEFUL_SETS,
+          namespace,
+          name: statefulSet.metadata.name,
+          uid: statefulSet.metadata.uid ?? '',
+          why: 'the database is deleted',
+        },
+      ],
+      findings: waiting('stopping the pods'),
+      done: false,
+    }
+  if (pods.length > 0) return { actions: [], findings: waiting('stopping the pods'), done: false }
+  if (policy === 'Snapshot' && claims.length > 0) {
+    const { finalSnapshot } = observed
+    if (!finalSnapshot)
+      return {
+        actions: [
+          {
+            kind: 'create',
+            resource: VOLUME_SNAPSHOTS,
+            object: snapshotOf(database, claims[0] as KubeObject),
+            why: 'deletionPolicy Snapshot',
+          },
+        ],
+        findings: waiting('taking a snapshot'),
+        done: false,
+      }
+    const error = finalSnapshot.status?.error?.message
+    if (!finalSnapshot.status?.readyToUse)
+      return {
+        actions: [],
+        findings:
+          error === undefined
+            ? waiting('taking a snapshot')
+            : [
+                ...waiting('taking a snapshot'),
+                {
+                  type: 'Stalled',
+                  status: 'True',
+                  reason: 'DeletionBlocked',
+                  values: { detail: `the snapshot failed: ${error}` },
+                },
+              ],
+        done: false,
+      }
+  }
+  const actions = claims
+    .filter(claim => !claim.metadata.deletionTimestamp)
+    .map(
+      claim =>
+        ({
+          kind: 'delete',
+          resource: PERSISTENT_VOLUME_CLAIMS,
+          namespace,
+          name: claim.metadata.name,
+          uid: claim.metadata.uid ?? '',
+          why: `deletionPolicy ${policy}`,
+        }) as const,
+    )
+  return { actions, findings: waiting('removing the volumes'), done: actions.length === 0 }
+}
+
+function snapshotOf(database: KvidxDatabase, claim: KubeObject): KubeObject {
+  const { name, namespace } = database.metadata
+  const className = database.spec.storage.volumeSnapshotClassName
+  return {
+    apiVersion: 'snapshot.storage.k8s.io/v1',
+    kind: 'VolumeSnapshot',
+    metadata: {
+      name: finalSnapshotName(database),
+      ...(namespace !== undefined && { namespace }),
+      labels: keptLabelsOf(name),
+      annotations: { 'kvidx.io/lineage': database.status?.lineage ?? '', 'kvidx.io/reason': 'deletionPolicy Snapshot' },
+    },
+    spec: {
+      ...(className !== undefined && { volumeSnapshotClassName: className }),
+      source: { persistentVolumeClaimName: claim.metadata.name },
+    },
+  } as KubeObject
+}

@@ -1,0 +1,226 @@
+import type { Finding } from '../../api/v1alpha1/conditions.ts'
+import type { Reason } from '../../api/v1alpha1/reasons.ts'
+import type { Blueprint } from './objects/desired.ts'
+import type { Observed, Pod, ProbeStatus } from './observed.ts'
+import { isReady, onLostNode } from './plan.ts'
+
+type Values = Readonly<Record<string, string | number>>
+type Cause = { readonly reason: Reason; readonly values: Values; readonly stalled?: true }
+
+/** Ready, Reconciling and Stalled of a database that should run. Pure. */
+export function readiness(
+  blueprint: Blueprint,
+  observed: Observed,
+  planned: readonly Finding[],
+  changing: boolean,
+): readonly Finding[] {
+  const pod = observed.pods.find(candidate => candidate.metadata.name === blueprint.names.pod(0))
+  if (blueprint.replicas === 0) return hibernation(observed)
+  const cause = whyNotReady(blueprint, observed, pod)
+  const findings: Finding[] = [...planned]
+  if (!cause) {
+    const position = observed.database.status?.data?.position ?? observed.probe?.status?.data?.position ?? '0.0'
+    findings.push({
+      type: 'Ready',
+      status: 'True',
+      reason: blueprint.spec.suspend ? 'Suspended' : 'Ready',
+      values: { position },
+    })
+    if (isRollingOut(observed, pod) && !blueprint.spec.suspend)
+      findings.push({
+        type: 'Reconciling',
+        status: 'True',
+        reason: 'Updating',
+        values: { detail: 'the pod is replaced' },
+      })
+  } else {
+    findings.push({ type: 'Ready', status: 'False', reason: cause.reason, values: cause.values })
+    findings.push({
+      type: cause.stalled ? 'Stalled' : 'Reconciling',
+      status: 'True',
+      reason: cause.reason,
+      values: cause.values,
+    })
+  }
+  if (changing && !findings.some(finding => finding.type === 'Reconciling' || finding.type === 'Stalled'))
+    findings.push({
+      type: 'Reconciling',
+      status: 'True',
+      reason: 'Updating',
+      values: { detail: 'objects are being changed' },
+    })
+  return firstOfEach(findings)
+}
+
+/** The earlier finding of a type wins: plans speak of causes, readiness of effects. */
+function firstOfEach(findings: readonly Finding[]): readonly Finding[] {
+  return findings.filter((finding, index) => findings.findIndex(other => other.type === finding.type) === index)
+}
+
+function hibernation(observed: Observed): readonly Finding[] {
+  if (observed.pods.length > 0)
+    return [
+      { type: 'Ready', status: 'False', reason: 'Hibernating', values: { detail: 'stopping the pods' } },
+      { type: 'Reconciling', status: 'True', reason: 'Hibernating', values: { detail: 'stopping the pods' } },
+    ]
+  return [{ type: 'Ready', status: 'False', reason: 'Hibernated' }]
+}
+
+function isRollingOut(observed: Observed, pod: Pod | undefined): boolean {
+  const { statefulSet } = observed
+  if (!statefulSet) return true
+  const seen = (statefulSet.status?.observedGeneration ?? 0) >= (statefulSet.metadata.generation ?? 0)
+  const revision = statefulSet.status?.updateRevision
+  return !seen || (revision !== undefined && pod?.metadata.labels?.['controller-revision-hash'] !== revision)
+}
+
+function whyNotReady(blueprint: Blueprint, observed: Observed, pod: Pod | undefined): Cause | undefined {
+  if (!observed.statefulSet) return { reason: 'Creating', values: { detail: 'StatefulSet' } }
+  if (!pod) return { reason: 'Creating', values: { detail: `pod ${blueprint.names.pod(0)}` } }
+  const name = pod.metadata.name
+  if (onLostNode(pod, observed)) {
+    const node = pod.spec.nodeName ?? ''
+    const since =
+      observed.nodes.get(node)?.status?.conditions?.find(condition => condition.type === 'Ready')?.lastTransitionTime ??
+      ''
+    return { reason: 'NodeLost', values: { node, pod: name, since }, stalled: true }
+  }
+  const status = observed.probe?.pod === pod.metadata.uid ? observed.probe?.status : undefined
+  if (isReady(pod)) return undefined
+  if (pod.metadata.deletionTimestamp)
+    return { reason: 'Starting', values: { pod: name, detail: 'the old one is stopping' } }
+  const claim = observed.claims.find(candidate => candidate.metadata.name === blueprint.names.dataClaim(0))
+  if (claim?.status?.phase === 'Lost')
+    return { reason: 'VolumeMissing', values: { claim: claim.metadata.name, phase: 'Lost' }, stalled: true }
+  return (
+    containerTrouble(pod) ??
+    (status && engineTrouble(status, blueprint)) ??
+    schedulingTrouble(pod) ?? {
+      reason: 'Starting',
+      values: { pod: name, detail: status?.lifecycle ?? pod.status?.phase ?? 'Pending' },
+    }
+  )
+}
+
+const PULL_FAILURES = ['ErrImagePull', 'ImagePullBackOff', 'InvalidImageName', 'ErrImageNeverPull']
+
+function containerTrouble(pod: Pod): Cause | undefined {
+  for (const container of [...(pod.status?.initContainerStatuses ?? []), ...(pod.status?.containerStatuses ?? [])]) {
+    const waiting = container.state?.waiting
+    const image = pod.spec.containers.find(candidate => candidate.name === container.name)?.image ?? ''
+    if (waiting?.reason && PULL_FAILURES.includes(waiting.reason))
+      return { reason: 'ImagePullFailed', values: { image, detail: waiting.message ?? waiting.reason } }
+    if (
+      waiting?.reason === 'CrashLoopBackOff' ||
+      waiting?.reason === 'CreateContainerConfigError' ||
+      waiting?.reason === 'RunContainerError'
+    ) {
+      const last = container.lastState?.terminated
+      const detail = last
+        ? `${waiting.reason}: last ended with ${last.reason ?? 'code'} (${last.exitCode ?? '?'})`
+        : (waiting.message ?? waiting.reason)
+      return { reason: 'PodFailing', values: { container: container.name, pod: pod.metadata.name, detail } }
+    }
+  }
+  return undefined
+}
+
+function schedulingTrouble(pod: Pod): Cause | undefined {
+  const scheduled = pod.status?.conditions?.find(condition => condition.type === 'PodScheduled')
+  if (scheduled?.status !== 'False') return undefined
+  return {
+    reason: 'PodPending',
+    values: { pod: pod.metadata.name, detail: scheduled.message ?? scheduled.reason ?? '' },
+  }
+}
+
+/** Why the engine does not open its volume, in the words of the operations port. */
+function engineTrouble(status: ProbeStatus, blueprint: Blueprint): Cause | undefined {
+  const { failure } = status
+  if (!failure) return undefined
+  const text = (name: string) => String(failure.details[name] ?? '')
+  const { name } = blueprint
+  switch (failure.code) {
+    case 'data_lost':
+      return { reason: 'DataLost', values: { lineage: text('lineage'), name }, stalled: true }
+    case 'foreign_volume':
+      return { reason: 'ForeignVolume', values: { owner: text('owner'), lineage: text('lineage') }, stalled: true }
+    case 'volume_not_empty':
+      return { reason: 'VolumeNotEmpty', values: { lineage: text('lineage') }, stalled: true }
+    case 'locked':
+      return { reason: 'Locked', values: { holder: `pod ${text('pod')} on node ${text('node')}` } }
+    case 'engine_corrupt':
+      return { reason: 'Corrupt', values: { damage: failure.message, name }, stalled: true }
+    default:
+      return { reason: 'NotReady', values: { detail: failure.message } }
+  }
+}
+
+/** EngineHealthy and StorageHealthy, from the last answer of the operations port. */
+export function engineFindings(blueprint: Blueprint, observed: Observed): readonly Finding[] {
+  const { probe } = observed
+  if (blueprint.replicas === 0) return []
+  const status = probe?.status
+  if (!status)
+    return probe?.error === undefined
+      ? []
+      : [{ type: 'EngineHealthy', status: 'Unknown', reason: 'FiguresUnavailable', values: { error: probe.error } }]
+  const trouble = engineTrouble(status, blueprint)
+  const causes = status.health?.causes ?? []
+  const ofVolume = ['NoSpace', 'AlmostFull', 'FullSoon']
+  const ofEngine = causes.filter(cause => !ofVolume.includes(cause.reason))
+  const engine: Finding = trouble
+    ? { type: 'EngineHealthy', status: 'False', reason: trouble.reason, values: trouble.values }
+    : ofEngine.length > 0
+      ? {
+          type: 'EngineHealthy',
+          status: 'False',
+          reason: 'Degraded',
+          values: { causes: ofEngine.map(cause => `${cause.reason}: ${cause.message}`).join('; ') },
+        }
+      : { type: 'EngineHealthy', status: 'True', reason: 'Healthy' }
+  return [engine, ...storageFindings(blueprint, status)]
+}
+
+function storageFindings(blueprint: Blueprint, status: ProbeStatus): readonly Finding[] {
+  const { volume } = status
+  const claim = blueprint.names.dataClaim(0)
+  if (!volume) return []
+  const used = volume.size - volume.free
+  const percent = Math.round((used / Math.max(1, volume.size)) * 100)
+  const values = { claim, used: `${percent} %`, size: gibibytes(volume.size) }
+  if (status.health?.causes.some(cause => cause.reason === 'NoSpace'))
+    return [{ type: 'StorageHealthy', status: 'False', reason: 'NoSpace', values }]
+  const { usedPercent, daysUntilFull } = blueprint.spec.monitoring
+  if (percent >= usedPercent)
+    return [
+      {
+        type: 'StorageHealthy',
+        status: 'False',
+        reason: 'AlmostFull',
+        values: { ...values, used: `more than ${usedPercent} %` },
+      },
+    ]
+  if (volume.daysUntilFull !== undefined && volume.daysUntilFull < daysUntilFull)
+    return [
+      {
+        type: 'StorageHealthy',
+        status: 'False',
+        reason: 'FullSoon',
+        values: { claim, days: Math.floor(volume.daysUntilFull) },
+      },
+    ]
+  // a figure that moves would be a write for each move: it stands in status.storage
+  return [
+    {
+      type: 'StorageHealthy',
+      status: 'True',
+      reason: 'EnoughSpace',
+      values: { used: `less than ${usedPercent} %`, size: values.size },
+    },
+  ]
+}
+
+function gibibytes(amount: number): string {
+  return `${(amount / 1024 ** 3).toFixed(1)} GiB`
+}

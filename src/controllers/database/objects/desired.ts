@@ -1,0 +1,79 @@
+import type { ResolvedDatabaseSpec } from '../../../api/v1alpha1/database-spec.ts'
+import type { KvidxDatabase } from '../../../api/v1alpha1/kvidx-database.ts'
+import type { KubeObject, OwnerReference, Resource } from '../../../kube/object.ts'
+import {
+  CONFIG_MAPS,
+  NETWORK_POLICIES,
+  POD_DISRUPTION_BUDGETS,
+  ROLE_BINDINGS,
+  ROLES,
+  SERVICE_ACCOUNTS,
+  SERVICES,
+  STATEFUL_SETS,
+} from '../../../kube/resources.ts'
+import { type Names, namesOf, ownerOf } from '../names.ts'
+import { roleBindings, roles, serviceAccounts } from './access.ts'
+import { configMap } from './config-map.ts'
+import { disruptionBudget } from './disruption-budget.ts'
+import { networkPolicy } from './network-policy.ts'
+import { services } from './services.ts'
+import { statefulSet } from './stateful-set.ts'
+
+/** What the objects of one database are made from. Nothing else enters them: no clock, no operator version. */
+export interface Blueprint {
+  readonly name: string
+  readonly namespace: string
+  readonly owner: OwnerReference
+  readonly names: Names
+  readonly spec: ResolvedDatabaseSpec
+  /** Image of the pods. */
+  readonly image: string
+  /** Version of the renderer of the pod template: status.templateVersion. */
+  readonly templateVersion: number
+  /** status.lineage */
+  readonly lineage?: string
+  /** 0 while it sleeps. */
+  readonly replicas: number
+}
+
+export function blueprintOf(
+  database: KvidxDatabase,
+  spec: ResolvedDatabaseSpec,
+  image: string,
+  templateVersion: number,
+): Blueprint {
+  const { name, namespace = 'default' } = database.metadata
+  const lineage = database.status?.lineage
+  return {
+    name,
+    namespace,
+    owner: ownerOf(database),
+    names: namesOf(name),
+    spec,
+    image,
+    templateVersion,
+    replicas: spec.hibernate ? 0 : spec.replicas,
+    ...(lineage !== undefined && { lineage }),
+  }
+}
+
+/** One kind of owned object: the one list from which creation, order and clean-up follow. */
+export interface Component {
+  readonly resource: Resource
+  /** In the order in which they are applied. An empty list: what is there is deleted. */
+  desired(blueprint: Blueprint): readonly KubeObject[]
+  /** Made once with random content and then left to its owner. */
+  readonly createOnly?: true
+}
+
+/** In the order in which a pod needs them. The Secret is made apart: it is created once and never applied. */
+export const COMPONENTS: readonly Component[] = [
+  { resource: SERVICE_ACCOUNTS, desired: serviceAccounts },
+  { resource: ROLES, desired: roles },
+  { resource: ROLE_BINDINGS, desired: roleBindings },
+  { resource: CONFIG_MAPS, desired: blueprint => [configMap(blueprint)] },
+  { resource: SERVICES, desired: services },
+  { resource: NETWORK_POLICIES, desired: networkPolicy },
+  { resource: POD_DISRUPTION_BUDGETS, desired: disruptionBudget },
+  { resource: STATEFUL_SETS, desired: blueprint => [statefulSet(blueprint)] },
+]

@@ -1,0 +1,207 @@
+import type { Finding } from '../../api/v1alpha1/conditions.ts'
+import { bytes } from '../../common/quantity.ts'
+import type { KubeObject } from '../../kube/object.ts'
+import { controllerOf } from '../../kube/object.ts'
+import { PERSISTENT_VOLUME_CLAIMS, PODS, SECRETS, STATEFUL_SETS } from '../../kube/resources.ts'
+import { covers, hashOf } from './covers.ts'
+import { APPLIED_ANNOTATION } from './names.ts'
+import { authSecret } from './objects/auth-secret.ts'
+import { type Blueprint, COMPONENTS } from './objects/desired.ts'
+import type { Action, Observed, Pod } from './observed.ts'
+
+/** What is to be done, and what was found out on the way. */
+export interface Plan {
+  readonly actions: readonly Action[]
+  readonly findings: readonly Finding[]
+}
+
+/** The steps of a reconcile, each pure: one screen that says all that the operator does for a database. */
+export interface Phase {
+  readonly name: string
+  plan(blueprint: Blueprint, observed: Observed): Plan
+}
+
+export const PHASES: readonly Phase[] = [
+  { name: 'secret', plan: planSecret },
+  { name: 'volumes', plan: planVolumes },
+  { name: 'objects', plan: planObjects },
+  { name: 'pods', plan: planPods },
+]
+
+/** Runs all phases. Later ones do not depend on what earlier ones do, only on what was seen. */
+export function planAll(blueprint: Blueprint, observed: Observed): Plan {
+  const plans = PHASES.map(phase => phase.plan(blueprint, observed))
+  return { actions: plans.flatMap(plan => plan.actions), findings: plans.flatMap(plan => plan.findings) }
+}
+
+/** Tokens are random: made once, then people's to change. A Secret of the spec's own choice is not ours at all. */
+function planSecret(blueprint: Blueprint, observed: Observed): Plan {
+  if (blueprint.spec.security.auth.secretRef || observed.authSecret) return { actions: [], findings: [] }
+  return {
+    actions: [
+      { kind: 'create', resource: SECRETS, object: authSecret(blueprint, () => ''), why: 'tokens of the data API' },
+    ],
+    findings: [],
+  }
+}
+
+function planObjects(blueprint: Blueprint, observed: Observed): Plan {
+  const actions: Action[] = []
+  for (const component of COMPONENTS) {
+    const desired = component.desired(blueprint)
+    const live = observed.owned.get(component.resource.plural) ?? []
+    for (const object of desired) {
+      // the claim template cannot be changed: planVolumes removes the StatefulSet without its pods, and the next round makes it anew
+      if (component.resource === STATEFUL_SETS && observed.statefulSet && mustBeRecreated(blueprint, observed)) continue
+      const there = live.find(candidate => candidate.metadata.name === object.metadata.name)
+      const hash = hashOf(object)
+      const current = there?.metadata.annotations?.[APPLIED_ANNOTATION] === hash && covers(object, there)
+      if (!current)
+        actions.push({
+          kind: 'apply',
+          resource: component.resource,
+          object: withHash(object, hash),
+          exists: there !== undefined,
+          why: there ? 'changed' : 'missing',
+        })
+    }
+    for (const extra of live) {
+      if (desired.some(object => object.metadata.name === extra.metadata.name)) continue
+      if (controllerOf(extra)?.uid !== blueprint.owner.uid) continue
+      actions.push({
+        kind: 'delete',
+        resource: component.resource,
+        namespace: blueprint.namespace,
+        name: extra.metadata.name,
+        uid: extra.metadata.uid ?? '',
+        why: 'no longer wanted',
+      })
+    }
+  }
+  return { actions, findings: [] }
+}
+
+function withHash(object: KubeObject, hash: string): KubeObject {
+  return {
+    ...object,
+    metadata: { ...object.metadata, annotations: { ...object.metadata.annotations, [APPLIED_ANNOTATION]: hash } },
+  }
+}
+
+function templateSize(observed: Observed): string | undefined {
+  return observed.statefulSet?.spec.volumeClaimTemplates[0]?.spec.resources.requests.storage
+}
+
+function mustBeRecreated(blueprint: Blueprint, observed: Observed): boolean {
+  const size = templateSize(observed)
+  return size !== undefined && bytes(size, 'storage') !== bytes(blueprint.spec.storage.size, 'spec.storage.size')
+}
+
+/** Growth: the claims first, then a StatefulSet whose template says the new size; its pods never stop. */
+function planVolumes(blueprint: Blueprint, observed: Observed): Plan {
+  const actions: Action[] = []
+  const findings: Finding[] = []
+  const wanted = bytes(blueprint.spec.storage.size, 'spec.storage.size')
+  for (const claim of observed.claims) {
+    const requested = claim.spec.resources.requests.storage
+    const { name } = claim.metadata
+    if (bytes(requested, name) < wanted) {
+      if (observed.expandable === false) {
+        findings.push({
+          type: 'Stalled',
+          status: 'True',
+          reason: 'CannotExpand',
+          values: { class: claim.spec.storageClassName ?? '', claim: name, size: requested },
+        })
+        continue
+      }
+      const body = { spec: { resources: { requests: { storage: String(blueprint.spec.storage.size) } } } }
+      actions.push({
+        kind: 'patch',
+        resource: PERSISTENT_VOLUME_CLAIMS,
+        namespace: blueprint.namespace,
+        name,
+        body,
+        why: `grows from ${requested} to ${blueprint.spec.storage.size}`,
+      })
+    }
+    const capacity = claim.status?.capacity?.storage
+    const growing = capacity !== undefined && bytes(capacity, name) < Math.max(wanted, bytes(requested, name))
+    if (growing && observed.expandable !== false) {
+      const pending = claim.status?.conditions?.find(
+        condition => condition.type === 'FileSystemResizePending' && condition.status === 'True',
+      )
+      findings.push({
+        type: 'Reconciling',
+        status: 'True',
+        reason: 'Resizing',
+        values: {
+          claim: name,
+          from: capacity,
+          to: String(blueprint.spec.storage.size),
+          detail: pending ? 'waiting for the pod to grow the file system' : 'waiting for the storage',
+        },
+      })
+    }
+  }
+  const { statefulSet } = observed
+  if (
+    statefulSet &&
+    mustBeRecreated(blueprint, observed) &&
+    observed.expandable !== false &&
+    !statefulSet.metadata.deletionTimestamp
+  )
+    actions.push({
+      kind: 'delete',
+      resource: STATEFUL_SETS,
+      namespace: blueprint.namespace,
+      name: statefulSet.metadata.name,
+      uid: statefulSet.metadata.uid ?? '',
+      orphan: true,
+      why: 'its claim template cannot be changed; the pods go on',
+    })
+  return { actions, findings }
+}
+
+/** A StatefulSet never replaces a pod that is not Ready, so a mistake that was rolled out would stay after it was corrected. */
+function planPods(blueprint: Blueprint, observed: Observed): Plan {
+  const revision = observed.statefulSet?.status?.updateRevision
+  const generation = observed.statefulSet?.metadata.generation
+  const current =
+    revision !== undefined &&
+    generation !== undefined &&
+    (observed.statefulSet?.status?.observedGeneration ?? 0) >= generation
+  if (!current) return { actions: [], findings: [] }
+  const actions = observed.pods
+    .filter(
+      pod =>
+        !pod.metadata.deletionTimestamp &&
+        !isReady(pod) &&
+        !onLostNode(pod, observed) &&
+        pod.metadata.labels?.['controller-revision-hash'] !== revision,
+    )
+    .map(
+      pod =>
+        ({
+          kind: 'delete',
+          resource: PODS,
+          namespace: blueprint.namespace,
+          name: pod.metadata.name,
+          uid: pod.metadata.uid ?? '',
+          why: 'outdated and not ready',
+        }) as const,
+    )
+  return { actions, findings: [] }
+}
+
+export function isReady(pod: Pod): boolean {
+  return pod.status?.conditions?.some(condition => condition.type === 'Ready' && condition.status === 'True') ?? false
+}
+
+/** The node's kubelet does not report: what its containers do is not known. */
+export function onLostNode(pod: Pod, observed: Observed): boolean {
+  const node = pod.spec.nodeName === undefined ? undefined : observed.nodes.get(pod.spec.nodeName)
+  return (
+    node?.status?.conditions?.some(condition => condition.type === 'Ready' && condition.status === 'Unknown') ?? false
+  )
+}

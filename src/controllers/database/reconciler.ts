@@ -1,0 +1,351 @@
+import { isDeepStrictEqual } from 'node:util'
+import { type Finding, findCondition, mergeConditions } from '../../api/v1alpha1/conditions.ts'
+import type { KvidxDatabaseStatus } from '../../api/v1alpha1/database-status.ts'
+import { withDefaults } from '../../api/v1alpha1/defaults.ts'
+import { KVIDX_DATABASE, type KvidxDatabase, kvidxDatabaseSchema } from '../../api/v1alpha1/kvidx-database.ts'
+import { REASONS, type Reason } from '../../api/v1alpha1/reasons.ts'
+import { validate } from '../../api/validate.ts'
+import type { Clock } from '../../common/clock.ts'
+import { asKvidxError } from '../../common/errors.ts'
+import type { KubeApi } from '../../kube/api.ts'
+import { isConflict, isNamespaceTerminating, isNotFound, undefinedIfMissing } from '../../kube/api-error.ts'
+import type { ReconcileResult } from '../../kube/controller.ts'
+import type { RuntimeLog } from '../../kube/log.ts'
+import type { KubeObject, Resource } from '../../kube/object.ts'
+import type { EventRecorder } from '../../kube/recorder.ts'
+import { NAMESPACES, STORAGE_CLASSES, VOLUME_SNAPSHOTS } from '../../kube/resources.ts'
+import { carryOut } from './apply.ts'
+import { type DatabaseCache, observe } from './cache.ts'
+import { finalSnapshotName, hasFinalizer, planDeletion, wantsFinalizer } from './deletion.ts'
+import { engineFindings, readiness } from './health.ts'
+import { FINALIZER } from './names.ts'
+import { type Blueprint, blueprintOf } from './objects/desired.ts'
+import { knowsTemplate, NEWEST_TEMPLATE } from './objects/stateful-set.ts'
+import type { Claim, Observed } from './observed.ts'
+import { isReady, planAll } from './plan.ts'
+import type { Prober } from './prober.ts'
+import { statusOf } from './status.ts'
+
+export const DATABASES: Resource = {
+  group: KVIDX_DATABASE.group,
+  version: KVIDX_DATABASE.version,
+  plural: KVIDX_DATABASE.plural,
+  kind: KVIDX_DATABASE.kind,
+  namespaced: true,
+}
+
+/** Between two questions to a pod that serves, and to one that does not yet, ms. */
+const PROBE_INTERVAL = 30_000
+const PROBE_INTERVAL_NOT_READY = 3_000
+const CLASS_LIFETIME = 300_000
+
+export interface DatabaseReconcilerOptions {
+  readonly api: KubeApi
+  readonly cache: DatabaseCache
+  readonly prober: Prober
+  readonly recorder: EventRecorder
+  readonly clock: Clock
+  readonly log: RuntimeLog
+  /** Image of databases that do not name one. */
+  readonly defaultImage: string | undefined
+}
+
+/** Reconciles one KvidxDatabase: observe, plan, carry out, status last. */
+export class DatabaseReconciler {
+  readonly #options: DatabaseReconcilerOptions
+  readonly #classes = new Map<string, { readonly expandable: boolean; readonly until: number }>()
+
+  constructor(options: DatabaseReconcilerOptions) {
+    this.#options = options
+  }
+
+  async reconcile(key: string, signal: AbortSignal): Promise<ReconcileResult | undefined> {
+    const { cache, prober } = this.#options
+    const database = cache.databases.store.get(key)
+    if (!database) {
+      prober.forget(key)
+      return undefined
+    }
+    if (database.metadata.deletionTimestamp) return this.#delete(database, signal)
+    try {
+      return await this.#live(key, database, signal)
+    } catch (error) {
+      // the namespace goes and takes everything with it
+      if (isNamespaceTerminating(error)) return undefined
+      throw error
+    }
+  }
+
+  async #live(
+    key: string,
+    database: KvidxDatabase & KubeObject,
+    signal: AbortSignal,
+  ): Promise<ReconcileResult | undefined> {
+    const problem = validate(kvidxDatabaseSchema, {
+      apiVersion: database.apiVersion,
+      kind: database.kind,
+      metadata: { name: database.metadata.name },
+      spec: database.spec,
+    })[0]
+    if (problem) {
+      await this.#writeStatus(
+        database,
+        withFindings(
+          database,
+          [stalled('InvalidSpec', { field: problem.field, problem: problem.message })],
+          this.#options.clock.now(),
+        ),
+        signal,
+      )
+      return undefined
+    }
+    await this.#keepFinalizer(database, signal)
+    const spec = withDefaults(database.spec)
+    const image = this.#imageOf(database)
+    const templateVersion = database.status?.templateVersion ?? NEWEST_TEMPLATE
+    const refusal =
+      image === undefined
+        ? stalled('WaitingForImage', {})
+        : knowsTemplate(templateVersion)
+          ? undefined
+          : stalled('UnknownTemplateVersion', { version: templateVersion })
+    if (image === undefined || refusal) {
+      await this.#writeStatus(
+        database,
+        withFindings(database, refusal ? [refusal] : [], this.#options.clock.now()),
+        signal,
+      )
+      return undefined
+    }
+    const blueprint = blueprintOf(database, spec, image, templateVersion)
+    const observed = await this.#observe(key, database, blueprint, signal)
+    // a mistake that only rendering finds (a quantity, say) is the spec's, too
+    let plan: ReturnType<typeof planAll>
+    try {
+      plan = planAll(blueprint, observed)
+    } catch (error) {
+      const failure = asKvidxError(error)
+      if (failure.code === 'internal') throw error
+      await this.#writeStatus(
+        database,
+        withFindings(
+          database,
+          [stalled('InvalidSpec', { field: String(failure.details.field ?? 'spec'), problem: failure.message })],
+          this.#options.clock.now(),
+        ),
+        signal,
+      )
+      return undefined
+    }
+    const actions = spec.suspend ? [] : plan.actions
+    for (const action of actions)
+      this.#options.log.info(
+        {
+          database: key,
+          action: action.kind,
+          kind: action.resource.kind,
+          name: 'object' in action ? action.object.metadata.name : action.name,
+          why: action.why,
+        },
+        'change',
+      )
+    const conflicts = await carryOut(this.#options.api, actions, database.metadata.uid ?? '', signal)
+    const findings = [
+      ...readiness(blueprint, observed, [...conflicts, ...(spec.suspend ? [] : plan.findings)], actions.length > 0),
+      ...engineFindings(blueprint, observed),
+      ...backupFindings(spec.backup !== undefined),
+    ]
+    const update =
+      this.#options.defaultImage !== undefined && this.#options.defaultImage !== image && spec.image === undefined
+        ? this.#options.defaultImage
+        : undefined
+    await this.#writeStatus(
+      database,
+      statusOf(blueprint, observed, findings, this.#options.clock.now(), update),
+      signal,
+    )
+    const ready = findings.some(finding => finding.type === 'Ready' && finding.status === 'True')
+    if (blueprint.replicas === 0 && observed.pods.length === 0) return undefined
+    return { requeueAfter: ready ? PROBE_INTERVAL : PROBE_INTERVAL_NOT_READY }
+  }
+
+  async #observe(
+    key: string,
+    database: KvidxDatabase & KubeObject,
+    blueprint: Blueprint,
+    signal: AbortSignal,
+  ): Promise<Observed> {
+    const { cache, prober, clock } = this.#options
+    const seen = observe(cache, database)
+    const pod = seen.pods.find(candidate => candidate.metadata.name === blueprint.names.pod(0))
+    let probe = prober.last(key)
+    if (pod?.status?.podIP && !pod.metadata.deletionTimestamp) {
+      const interval = isReady(pod) && probe?.status?.ready ? PROBE_INTERVAL : PROBE_INTERVAL_NOT_READY
+      const due =
+        !probe ||
+        probe.pod !== pod.metadata.uid ||
+        clock.now() - probe.time >= interval - 500 ||
+        isReady(pod) !== (probe.status?.ready ?? false)
+      if (due) probe = await prober.ask(key, pod, signal)
+    }
+    return {
+      ...seen,
+      probe,
+      expandable: await this.#expandable(seen.claims, String(blueprint.spec.storage.size), signal),
+      namespaceTerminating: false,
+      finalSnapshot: undefined,
+    }
+  }
+
+  /** Asked only when a claim is to grow. */
+  async #expandable(claims: readonly Claim[], size: string, signal: AbortSignal): Promise<boolean | undefined> {
+    const claim = claims.find(candidate => candidate.spec.resources.requests.storage !== size)
+    const name = claim?.spec.storageClassName
+    if (!name) return undefined
+    const now = this.#options.clock.monotonic()
+    const known = this.#classes.get(name)
+    if (known && known.until > now) return known.expandable
+    const found = await undefinedIfMissing(
+      this.#options.api.get<KubeObject & { allowVolumeExpansion?: boolean }>(STORAGE_CLASSES, { name }, { signal }),
+    )
+    const expandable = found?.allowVolumeExpansion === true
+    this.#classes.set(name, { expandable, until: now + CLASS_LIFETIME })
+    return expandable
+  }
+
+  async #delete(database: KvidxDatabase & KubeObject, signal: AbortSignal): Promise<ReconcileResult | undefined> {
+    if (!hasFinalizer(database)) return undefined
+    const { api, cache, clock } = this.#options
+    const namespace = database.metadata.namespace ?? ''
+    const space = await undefinedIfMissing(api.get<KubeObject>(NAMESPACES, { name: namespace }, { signal }))
+    const snapshot =
+      database.spec.storage.deletionPolicy === 'Snapshot'
+        ? await undefinedIfMissing(
+            api.get<KubeObject>(VOLUME_SNAPSHOTS, { namespace, name: finalSnapshotName(database) }, { signal }),
+          )
+        : undefined
+    const observed: Observed = {
+      ...observe(cache, database),
+      probe: undefined,
+      expandable: undefined,
+      namespaceTerminating: space === undefined || space.metadata.deletionTimestamp !== undefined,
+      finalSnapshot: snapshot,
+    }
+    const plan = planDeletion(observed)
+    await carryOut(api, plan.actions, database.metadata.uid ?? '', signal)
+    if (plan.done) {
+      await this.#setFinalizers(
+        database,
+        (database.metadata.finalizers ?? []).filter(name => name !== FINALIZER),
+        signal,
+      )
+      return undefined
+    }
+    await this.#writeStatus(database, withFindings(database, plan.findings, clock.now()), signal)
+    return { requeueAfter: 2000 }
+  }
+
+  async #keepFinalizer(database: KvidxDatabase & KubeObject, signal: AbortSignal): Promise<void> {
+    const wants = wantsFinalizer(database)
+    if (wants === hasFinalizer(database)) return
+    const finalizers = database.metadata.finalizers ?? []
+    await this.#setFinalizers(
+      database,
+      wants ? [...finalizers, FINALIZER] : finalizers.filter(name => name !== FINALIZER),
+      signal,
+    )
+  }
+
+  async #setFinalizers(
+    database: KvidxDatabase & KubeObject,
+    finalizers: readonly string[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { name, namespace, resourceVersion } = database.metadata
+    try {
+      // with the version that was seen: another controller's finalizer must not be lost
+      await this.#options.api.patch(
+        DATABASES,
+        { namespace, name },
+        { metadata: { finalizers, resourceVersion } },
+        { signal },
+      )
+    } catch (error) {
+      if (!isNotFound(error)) throw error
+    }
+  }
+
+  /** spec.image, else the image that runs, else the operator's: a newer operator restarts nothing. */
+  #imageOf(database: KvidxDatabase & KubeObject): string | undefined {
+    const { cache, defaultImage } = this.#options
+    if (database.spec.image !== undefined) return database.spec.image
+    if (database.status?.image !== undefined) return database.status.image
+    const live = observe(cache, database).statefulSet
+    return live?.spec.template.spec.containers.find(container => container.name === 'kvidx')?.image ?? defaultImage
+  }
+
+  /** Only when something differs. Transitions become events. */
+  async #writeStatus(
+    database: KvidxDatabase & KubeObject,
+    status: KvidxDatabaseStatus,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const before = database.status ?? {}
+    const after = JSON.parse(JSON.stringify(status)) as KvidxDatabaseStatus
+    if (isDeepStrictEqual(before, after)) return
+    const { name, namespace } = database.metadata
+    try {
+      await this.#options.api.apply(
+        DATABASES,
+        {
+          apiVersion: database.apiVersion,
+          kind: database.kind,
+          metadata: { name, ...(namespace !== undefined && { namespace }) },
+          status: after,
+        } as KubeObject,
+        { subresource: 'status', signal },
+      )
+    } catch (error) {
+      if (isNotFound(error) || isConflict(error)) return
+      throw error
+    }
+    for (const condition of after.conditions ?? []) {
+      const old = findCondition(before.conditions, condition.type as 'Ready')
+      if (old?.reason === condition.reason && old.status === condition.status) continue
+      const entry = REASONS[condition.reason as Reason]
+      const todo = entry && entry.todo !== '' ? ` ${entry.todo}` : ''
+      this.#options.recorder.record(database, {
+        type: entry?.severity === 'Normal' ? 'Normal' : 'Warning',
+        reason: condition.reason,
+        action: `Set${condition.type}`,
+        note: `${condition.message}${todo}`,
+      })
+    }
+  }
+}
+
+function stalled(reason: Reason, values: Readonly<Record<string, string | number>>): Finding {
+  return { type: 'Stalled', status: 'True', reason, values }
+}
+
+/** The status as it was, with conditions alone changed: for what keeps a reconcile from looking further. */
+function withFindings(database: KvidxDatabase, findings: readonly Finding[], now: number): KvidxDatabaseStatus {
+  const generation = database.metadata.generation ?? 0
+  const stall = findings.find(finding => finding.type === 'Stalled')
+  const known = findCondition(database.status?.conditions, 'Ready')
+  // what runs goes on running; a database that never ran is not ready
+  const ready: readonly Finding[] =
+    stall && known?.status !== 'True' && !findings.some(finding => finding.type === 'Ready')
+      ? [{ ...stall, type: 'Ready', status: 'False' }]
+      : []
+  return {
+    ...database.status,
+    observedGeneration: generation,
+    conditions: [...mergeConditions(database.status?.conditions ?? [], [...ready, ...findings], now, generation)],
+  }
+}
+
+function backupFindings(configured: boolean): readonly Finding[] {
+  // with a destination the backup controller speaks
+  return configured ? [] : [{ type: 'BackupsHealthy', status: 'Unknown', reason: 'NoBackups' }]
+}
