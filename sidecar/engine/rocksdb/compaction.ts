@@ -1,6 +1,7 @@
 import { KvidxError } from '../../../src/common/errors.ts'
 import type { Progress } from '../engine.ts'
 import { type Address, Block, copyOut, cString } from '../native/memory.ts'
+import { Pointers } from '../native/pointers.ts'
 import { families } from './figures.ts'
 import type { Family } from './options.ts'
 import type { Session } from './session.ts'
@@ -16,13 +17,15 @@ export interface Slice {
 /** kForceOptimized: rewrites the lowest level too, but no file twice. */
 const BOTTOMMOST_FORCE_OPTIMIZED = 3
 
+/** As `families` orders them. */
+const NAMES: readonly Family[] = ['records', 'expiry', 'changes', 'meta']
+
 /** Cuts the database at the borders of its table files, so that one slice touches few files. */
 export function slices(session: Session, sliceBytes: number): Slice[] {
   const files = tableFiles(session)
   const result: Slice[] = []
-  const names: readonly Family[] = ['records', 'expiry', 'changes', 'meta']
   families(session).forEach((family, index) => {
-    const mine = files.filter(file => file.family === names[index])
+    const mine = files.filter(file => file.family === NAMES[index])
     mine.sort((a, b) => Buffer.compare(a.smallest, b.smallest))
     let first: Uint8Array | undefined
     let bytes = 0
@@ -90,6 +93,23 @@ export function suggestCompaction(session: Session, slice: Slice): void {
   session.check('compact')
 }
 
+/** Whether the family has tables that were flushed and not compacted since. */
+export function hasFlushedTables(session: Session, family: Address): boolean {
+  const name = NAMES[families(session).indexOf(family)]
+  return tableFiles(session).some(file => file.family === name && file.level === 0)
+}
+
+/** How many flushed tables start a compaction of them; anything but the usual is for a moment only. */
+export function setCompactionTrigger(session: Session, family: Address, tables: number): void {
+  const names = new Pointers(['level0_file_num_compaction_trigger'])
+  const values = new Pointers([String(tables)])
+  const { library, handles, errorSlot } = session
+  library.rocksdb_set_options_cf(handles.database, family, 1, names.address, values.address, errorSlot)
+  names.free()
+  values.free()
+  session.check('set options')
+}
+
 /** Compactions and flushes that run or are due in the background. */
 export function compactionBusy(session: Session): boolean {
   return families(session).some(family => BUSY.some(name => session.property(family, name) > 0))
@@ -117,6 +137,7 @@ function withBounds(
 
 interface TableFile {
   readonly family: string
+  readonly level: number
   readonly smallest: Uint8Array
   readonly bytes: number
 }
@@ -130,6 +151,7 @@ function tableFiles({ library, handles }: Session): TableFile[] {
     const smallest = library.rocksdb_livefiles_smallestkey(list, index, length.address)
     files.push({
       family: cString(library.rocksdb_livefiles_column_family_name(list, index)),
+      level: library.rocksdb_livefiles_level(list, index),
       smallest: copyOut(smallest, Number(length.words[0])),
       bytes: library.rocksdb_livefiles_size(list, index),
     })

@@ -1,4 +1,12 @@
-import { compactionBusy, type Slice, slices, suggestCompaction } from './compaction.ts'
+import type { Address } from '../native/memory.ts'
+import {
+  compactionBusy,
+  hasFlushedTables,
+  type Slice,
+  setCompactionTrigger,
+  slices,
+  suggestCompaction,
+} from './compaction.ts'
 import { families, tableSizes } from './figures.ts'
 import type { Removed } from './removed.ts'
 import type { Session } from './session.ts'
@@ -6,6 +14,8 @@ import type { Session } from './session.ts'
 /** Below so much reclaimable space, or so small a share of the tables, compacting is not worth the disk's time. */
 const RECLAIM_BYTES = 4 << 20
 const RECLAIM_SHARE = 0.1
+/** RocksDB's own */
+const USUAL_TRIGGER = 4
 const SLICE_BYTES = 64 << 20
 
 /**
@@ -19,6 +29,10 @@ export class Reclaimer {
   /** Bytes of tables when the estimate was last followed to its end. */
   #settledAt: number | undefined
   #following = false
+  /** Families whose flushed tables are still to be compacted. */
+  #flushed: Address[] = []
+  /** The family whose trigger is lowered for that. */
+  #lowered: Address | undefined
 
   constructor(session: Session, removed: Removed) {
     this.#session = session
@@ -28,6 +42,21 @@ export class Reclaimer {
   /** One step; true when nothing is left to do. */
   step(): boolean {
     if (compactionBusy(this.#session)) return false
+    const lowered = this.#lowered
+    if (lowered !== undefined) {
+      this.#lowered = undefined
+      setCompactionTrigger(this.#session, lowered, USUAL_TRIGGER)
+      return false
+    }
+    const family = this.#flushed.pop()
+    if (family !== undefined) {
+      // Suggested ranges leave flushed tables alone when there is nothing below them.
+      if (hasFlushedTables(this.#session, family)) {
+        setCompactionTrigger(this.#session, family, 1)
+        this.#lowered = family
+      }
+      return false
+    }
     const slice = this.#work.pop()
     if (slice) {
       suggestCompaction(this.#session, slice)
@@ -37,11 +66,10 @@ export class Reclaimer {
       this.#following = false
       this.#settledAt = tableSizes(this.#session).total
     }
-    if (this.#plan()) {
-      this.#startFlush()
-      return false
-    }
-    return true
+    if (!this.#plan()) return true
+    this.#flushed = [...new Set(this.#work.map(({ family }) => family))]
+    this.#startFlush()
+    return false
   }
 
   /** Finds the next work; false when there is none. */

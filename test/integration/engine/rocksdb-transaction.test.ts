@@ -165,7 +165,7 @@ describeWithRocksdb('a RocksDB transaction', () => {
           rmSync(directory, { recursive: true })
         }
       }),
-      { numRuns: 40 },
+      { numRuns: 15 },
     )
   })
 

@@ -165,7 +165,7 @@ describe('a kvidxkit LMDB directory', () => {
     expect(trees.length).toBeGreaterThan(3)
     let refused = 0
     for (const page of trees) {
-      for (let at = 0; at < 120; at += 3) {
+      for (let at = 0; at < 120; at += 7) {
         const copy = damagedCopy((bytes, path) => {
           bytes[page + at] = (bytes[page + at] ?? 0) ^ (1 << (at % 8))
           writeFileSync(path, bytes)
@@ -178,7 +178,7 @@ describe('a kvidxkit LMDB directory', () => {
         }
       }
     }
-    expect(refused).toBeGreaterThan(20)
+    expect(refused).toBeGreaterThan(10)
   })
 
   test('of another format version is refused by its number', async () => {
