@@ -1,3 +1,4 @@
+import { Type } from '@sinclair/typebox'
 import { milliseconds } from '../../src/common/duration.ts'
 import { asKvidxError, KvidxError } from '../../src/common/errors.ts'
 import type { TaskName } from '../database/database.ts'
@@ -98,7 +99,7 @@ function cancelTask(task: Task): (exchange: Exchange) => void {
 const LONGEST_LEASE = '10s'
 const FREEZE = {
   lease: {
-    schema: DurationText,
+    schema: Type.String({ ...DurationText, examples: ['5s'] }),
     description: `how long at most nothing is written, up to ${LONGEST_LEASE} (default)`,
     parse: (text: string, field: string) => milliseconds(text, field, { min: '1ms', max: LONGEST_LEASE }),
   },

@@ -181,7 +181,11 @@ const data = {
 }
 const expiry = {
   ttl: Type.Optional(DurationText),
-  expiresAt: Type.Optional(Type.Union([TimeText, Type.Integer({ minimum: 1 })], { examples: ['1893456000000'] })),
+  expiresAt: Type.Optional(
+    Type.Union([TimeText, Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER })], {
+      examples: ['1893456000000'],
+    }),
+  ),
 }
 const owners = { term: Type.Optional(U64Input), cmd: Type.Optional(U64Input) }
 
@@ -214,7 +218,7 @@ export const BatchOperation = Type.Union(
       {
         op: Type.Literal('splice'),
         key: U64Input,
-        offset: Type.Integer({ minimum: 0, examples: [4] }),
+        offset: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, examples: [4] }),
         ...data,
         ...conditions,
       },

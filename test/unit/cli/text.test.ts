@@ -91,7 +91,9 @@ describe('text for people', () => {
       const chunks = async function* () {
         for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size)
       }
-      expect(await Array.fromAsync(linesOf(chunks()))).toEqual(text.split('\n'))
+      const lines: string[] = []
+      for await (const line of linesOf(chunks())) lines.push(line)
+      expect(lines).toEqual(text.split('\n'))
     }
   })
 })

@@ -1,0 +1,143 @@
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { readBatch, readOperation, readOperationLine } from '../../../sidecar/server/batch-json.ts'
+import { openApiDocument } from '../../../sidecar/server/openapi.ts'
+import { ROUTES } from '../../../sidecar/server/routes.ts'
+
+const u64 = fc.oneof(fc.bigInt({ min: 0n, max: (1n << 64n) - 1n }).map(String), fc.nat(), fc.constant('0x10'))
+const conditions = {
+  ifMatch: fc.constantFrom('*', '0'.repeat(32), `"${'f'.repeat(32)}"`),
+  ifNoneMatch: fc.constant('*'),
+  ifTerm: u64,
+  return: fc.constant('previous'),
+}
+const owners = { term: u64, cmd: u64 }
+const data = { data: fc.uint8Array().map(bytes => Buffer.from(bytes).toString('base64')) }
+const ttl = { ttl: fc.constantFrom('1h', '90s', '1500ms', '1d12h') }
+const shapes: Array<[string[], Record<string, fc.Arbitrary<unknown>>]> = [
+  [['put', 'insert', 'update'], { key: u64, ...owners, ...data, ...ttl, ...conditions }],
+  [['delete'], { key: u64, ...conditions }],
+  [['append', 'prepend'], { key: u64, ...owners, ...data, ...conditions }],
+  [['splice'], { key: u64, offset: fc.nat(), ...data, ...conditions }],
+  [['expiry'], { key: u64, ...ttl, ...conditions }],
+  [['deleteRange'], { start: u64, end: u64 }],
+]
+const sound = fc.oneof(
+  ...shapes.map(([ops, members]) =>
+    fc.record(
+      { op: fc.constantFrom(...ops), ...members },
+      {
+        requiredKeys: [
+          'op',
+          ...Object.keys(members).filter(name => ['key', 'offset', 'start', 'end'].includes(name)),
+        ] as never,
+      },
+    ),
+  ),
+)
+const odd = fc.constantFrom<unknown>(
+  '-1',
+  '01',
+  1.5,
+  -1,
+  2 ** 53,
+  true,
+  null,
+  '18446744073709551616',
+  '',
+  'a===',
+  'ab-_',
+  '1y',
+  '60',
+  'x',
+  [],
+  {},
+)
+const names = [
+  'op',
+  'key',
+  'term',
+  'cmd',
+  'data',
+  'text',
+  'ttl',
+  'ifMatch',
+  'ifNoneMatch',
+  'ifTerm',
+  'return',
+  'offset',
+  'start',
+  'end',
+  'other',
+]
+/** Sound, or with one member that is odd, missing or of another operation. */
+const member = fc.oneof(
+  sound,
+  fc.tuple(sound, fc.constantFrom(...names), odd).map(([operation, name, value]) => ({ ...operation, [name]: value })),
+  fc.tuple(sound, fc.constantFrom(...names)).map(([operation, name]) => {
+    const { [name]: _, ...rest } = operation as Record<string, unknown>
+    return rest
+  }),
+)
+
+test('what is read is what the schema allows, apart from values that a schema cannot judge', () => {
+  const document = JSON.parse(JSON.stringify(openApiDocument(ROUTES)))
+  const ajv = new Ajv2020({ strict: false, validateFormats: false })
+  const allowed = ajv.compile({ $ref: '#/components/schemas/BatchOperation', components: document.components })
+  let [read, refused] = [0, 0]
+  fc.assert(
+    fc.property(member, operation => {
+      try {
+        readOperation(operation, 'ops[0]')
+      } catch (error) {
+        const { code, message } = error as { code: string; message: string }
+        expect(['invalid_body', 'invalid_key', 'invalid_parameter']).toContain(code)
+        expect(message).toContain('ops[0]')
+        refused++
+        // 0-length durations and numbers of 20 digits above 2^64-1 have the right form
+        if (allowed(operation)) expect(message).toMatch(/18446744073709551616|ttl|both given/)
+        return
+      }
+      read++
+      expect([operation, allowed(operation), allowed.errors]).toEqual([operation, true, null])
+    }),
+    { numRuns: 2000 },
+  )
+  expect(read).toBeGreaterThan(500)
+  expect(refused).toBeGreaterThan(500)
+})
+
+describe('a batch', () => {
+  test.each([
+    ['not JSON', 'ops', 'invalid_body'],
+    ['a list', '[]', 'invalid_body'],
+    ['without ops', '{}', 'invalid_body'],
+    ['with another member', '{"ops":[],"atomic":true}', 'invalid_body'],
+    ['with an operation that is none', '{"ops":[1]}', 'invalid_body'],
+    ['with too many', '{"ops":[{},{},{}]}', 'too_large'],
+    ['with a key that lost digits', '{"ops":[{"op":"delete","key":9007199254740993}]}', 'invalid_key'],
+    ['with two data', '{"ops":[{"op":"put","key":"1","data":"","text":""}]}', 'invalid_body'],
+    ['with two expiries', '{"ops":[{"op":"put","key":"1","ttl":"1h","expiresAt":5}]}', 'invalid_body'],
+    ['with half a character', '{"ops":[{"op":"put","key":"1","text":"\\ud800"}]}', 'invalid_body'],
+    ['with members of another operation', '{"ops":[{"op":"delete","key":"1","data":""}]}', 'invalid_body'],
+  ])('%s is refused', (_, text, code) => {
+    expect(() => readBatch(text, 2)).toThrow(expect.objectContaining({ code }))
+  })
+
+  test('a misspelt member is named with the one that was meant', () => {
+    expect(() => readOperation({ op: 'put', key: '1', trem: '1' }, 'ops[3]')).toThrow(
+      /ops\[3\]\.trem .*did you mean term\?/,
+    )
+  })
+
+  test('a wrong line is named by its number', () => {
+    expect(() => readOperationLine('{"op":"put"}', 17)).toThrow(
+      expect.objectContaining({
+        code: 'invalid_key',
+        message: expect.stringContaining('line 17: '),
+        details: expect.objectContaining({ line: 17 }),
+      }),
+    )
+  })
+})
