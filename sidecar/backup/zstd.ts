@@ -5,6 +5,7 @@ import { constants, createZstdDecompress, zstdCompress } from 'node:zlib'
 import { KvidxError } from '../../src/common/errors.ts'
 import { pipelined } from './pipelined.ts'
 import { blocks } from './store/body.ts'
+import { ZstdFrameWalker } from './zstd-frames.ts'
 
 const compressBlock = promisify(zstdCompress)
 
@@ -31,8 +32,13 @@ export async function* decompress(source: AsyncIterable<Uint8Array>): AsyncGener
   })
   let broken: unknown
   const guarded = async function* () {
+    const walker = new ZstdFrameWalker()
     try {
-      yield* source
+      for await (const chunk of source) {
+        walker.push(chunk)
+        yield chunk
+      }
+      walker.end()
     } catch (thrown) {
       broken = thrown
       throw thrown

@@ -35,7 +35,11 @@ describe('compression', () => {
     const stored = await squeeze(plain)
     for (const length of [0, 1, 5, 1000, stored.length - 1])
       await expect(expand(stored.subarray(0, length)), String(length)).rejects.toMatchObject({ code: 'backup_corrupt' })
-    await expect(expand(Buffer.concat([stored, Buffer.from('tail')]))).rejects.toMatchObject({ code: 'backup_corrupt' })
+    for (const tail of ['t', 'ta', 'tail', 'a long tail that is no frame']) {
+      const followed = Buffer.concat([stored, Buffer.from(tail)])
+      for (const chunk of [1 << 24, 1_000_003, followed.length - tail.length])
+        await expect(expand(followed, chunk), tail).rejects.toMatchObject({ code: 'backup_corrupt' })
+    }
     const broken = Buffer.from(stored)
     broken[stored.length - 1000] = (broken[stored.length - 1000] ?? 0) ^ 1
     await expect(expand(broken)).rejects.toMatchObject({ code: 'backup_corrupt' })
