@@ -59,8 +59,9 @@ const superfluous = [
   'node_modules/*/{binding.gyp,rollup.config.js,tests}',
   'node_modules/**/*.{d.ts,d.cts,d.mts,map,cc,hh,h,c,cpp,S,asm}',
   'node_modules/**/{README,CHANGELOG,SECURITY,benchmark}.md',
-  'node_modules/@lmdb/*/*.musl.node',
-  'node_modules/@lmdb/*/node.abi*.node',
+  'node_modules/{@lmdb,@msgpackr-extract}/*/*.musl.node',
+  'node_modules/{@lmdb,@msgpackr-extract}/*/node.abi*.node',
+  'node_modules/**/.*',
   'node_modules/@koromix/*/musl_*',
 ]
 for (const pattern of superfluous)
