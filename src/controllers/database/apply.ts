@@ -1,29 +1,49 @@
 import { randomBytes } from 'node:crypto'
 import type { Finding } from '../../api/v1alpha1/conditions.ts'
 import type { KubeApi } from '../../kube/api.ts'
-import { isAlreadyExists, isNotFound, undefinedIfMissing } from '../../kube/api-error.ts'
+import { isAlreadyExists, isNamespaceTerminating, isNotFound, undefinedIfMissing } from '../../kube/api-error.ts'
 import { controllerOf, type KubeObject } from '../../kube/object.ts'
 import { SECRETS } from '../../kube/resources.ts'
 import { TOKENS } from './objects/auth-secret.ts'
 import type { Action } from './observed.ts'
 
+/** What carrying out a plan came to. */
+export interface Outcome {
+  readonly findings: readonly Finding[]
+  /** The first thing that went wrong; the reconcile ends with it, after the status was written. */
+  readonly error: unknown
+}
+
 /**
- * Carries out the actions of a plan, in order. An object of the same name that is not ours is never touched: it becomes a finding, and what
- * comes after it is still done. Rejects with KubeApiError; the next round goes on from what is then seen.
+ * Carries out the actions of a plan, in order. An object of the same name that is not ours is never touched: it becomes a finding. What fails
+ * does not keep the rest from being done: a claim that cannot grow must not leave a Service unmended.
  */
 export async function carryOut(
   api: KubeApi,
   actions: readonly Action[],
   owner: string,
   signal: AbortSignal,
-): Promise<readonly Finding[]> {
+): Promise<Outcome> {
   const findings: Finding[] = []
+  let error: unknown
   for (const action of actions) {
     signal.throwIfAborted()
-    const finding = await carryOutOne(api, action, owner, signal)
-    if (finding) findings.push(finding)
+    try {
+      const finding = await carryOutOne(api, action, owner, signal)
+      if (finding) findings.push(finding)
+    } catch (failure) {
+      if (isNamespaceTerminating(failure)) throw failure
+      error ??= failure
+      const what = `${action.kind} of ${action.resource.kind} ${'object' in action ? action.object.metadata.name : action.name}`
+      findings.push({
+        type: 'Reconciling',
+        status: 'True',
+        reason: 'ReconcileFailed',
+        values: { phase: what, error: (failure as Error).message },
+      })
+    }
   }
-  return findings
+  return { findings, error }
 }
 
 async function carryOutOne(

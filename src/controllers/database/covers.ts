@@ -13,9 +13,19 @@ export function covers(desired: unknown, live: unknown): boolean {
   }
   if (typeof desired === 'object') {
     const there = (typeof live === 'object' && live !== null ? live : {}) as Record<string, unknown>
-    return Object.entries(desired).every(([name, value]) => covers(value, there[name]))
+    return Object.entries(desired).every(
+      ([name, value]) => covers(value, there[name]) && (!WHOLE.has(name) || sameKeys(value, there[name])),
+    )
   }
   return desired === live || sameQuantity(desired, live)
+}
+
+/** Maps that the API replaces as a whole: an entry that somebody added there is drift, elsewhere it may be another's field. */
+const WHOLE = new Set(['selector', 'matchLabels', 'nodeSelector'])
+
+function sameKeys(desired: unknown, live: unknown): boolean {
+  const keys = (value: unknown) => Object.keys((value ?? {}) as object).length
+  return keys(desired) === keys(live)
 }
 
 function sameQuantity(a: unknown, b: unknown): boolean {

@@ -105,7 +105,8 @@ function planVolumes(blueprint: Blueprint, observed: Observed): Plan {
   for (const claim of observed.claims) {
     const requested = claim.spec.resources.requests.storage
     const { name } = claim.metadata
-    if (bytes(requested, name) < wanted) {
+    // an unbound claim cannot be changed; it is grown when it is bound
+    if (bytes(requested, name) < wanted && claim.status?.phase === 'Bound') {
       if (observed.expandable === false) {
         findings.push({
           type: 'Stalled',

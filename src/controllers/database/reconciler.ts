@@ -149,9 +149,14 @@ export class DatabaseReconciler {
         },
         'change',
       )
-    const conflicts = await carryOut(this.#options.api, actions, database.metadata.uid ?? '', signal)
+    const outcome = await carryOut(this.#options.api, actions, database.metadata.uid ?? '', signal)
     const findings = [
-      ...readiness(blueprint, observed, [...conflicts, ...(spec.suspend ? [] : plan.findings)], actions.length > 0),
+      ...readiness(
+        blueprint,
+        observed,
+        [...outcome.findings, ...(spec.suspend ? [] : plan.findings)],
+        actions.length > 0,
+      ),
       ...engineFindings(blueprint, observed),
       ...backupFindings(spec.backup !== undefined),
     ]
@@ -164,6 +169,7 @@ export class DatabaseReconciler {
       statusOf(blueprint, observed, findings, this.#options.clock.now(), update),
       signal,
     )
+    if (outcome.error !== undefined) throw outcome.error
     const ready = findings.some(finding => finding.type === 'Ready' && finding.status === 'True')
     if (blueprint.replicas === 0 && observed.pods.length === 0) return undefined
     return { requeueAfter: ready ? PROBE_INTERVAL : PROBE_INTERVAL_NOT_READY }
@@ -232,7 +238,8 @@ export class DatabaseReconciler {
       finalSnapshot: snapshot,
     }
     const plan = planDeletion(observed)
-    await carryOut(api, plan.actions, database.metadata.uid ?? '', signal)
+    const outcome = await carryOut(api, plan.actions, database.metadata.uid ?? '', signal)
+    if (outcome.error !== undefined) throw outcome.error
     if (plan.done) {
       await this.#setFinalizers(
         database,
@@ -309,11 +316,13 @@ export class DatabaseReconciler {
       if (isNotFound(error) || isConflict(error)) return
       throw error
     }
+    const said = new Set<string>()
     for (const condition of after.conditions ?? []) {
       const old = findCondition(before.conditions, condition.type as 'Ready')
-      if (old?.reason === condition.reason && old.status === condition.status) continue
+      if ((old?.reason === condition.reason && old.status === condition.status) || said.has(condition.reason)) continue
+      said.add(condition.reason)
       const entry = REASONS[condition.reason as Reason]
-      const todo = entry && entry.todo !== '' ? ` ${entry.todo}` : ''
+      const todo = entry && entry.todo !== '' ? `. ${entry.todo}` : ''
       this.#options.recorder.record(database, {
         type: entry?.severity === 'Normal' ? 'Normal' : 'Warning',
         reason: condition.reason,

@@ -1,0 +1,100 @@
+import { createHash } from 'node:crypto'
+import { milliseconds } from '../../../common/duration.ts'
+import type { KubeObject } from '../../../kube/object.ts'
+import { cronJobName, type JobTask, pruneName, TASK_LABEL } from '../../backup/names.ts'
+import { ownedMeta } from '../names.ts'
+import type { Blueprint } from './desired.ts'
+import { type JobPodInput, jobLabels, jobSpec } from './job-pod.ts'
+
+export interface CronJob extends KubeObject {
+  readonly spec: { readonly schedule: string; readonly timeZone?: string; readonly suspend?: boolean }
+  readonly status?: {
+    readonly lastScheduleTime?: string
+    readonly lastSuccessfulTime?: string
+    readonly active?: readonly { readonly name?: string }[]
+  }
+}
+
+/** Failed Jobs that nobody looked at go after this long, and successful ones, seconds. */
+const TTL_SECONDS = 7 * 24 * 3600
+const PRUNE_DEADLINE = '6h'
+const PRUNE_TIMEOUT = '2h'
+
+type Schedule = NonNullable<Blueprint['spec']['backup']>['schedules'][number]
+
+/** One for each schedule, and one that prunes. They sleep with the database. */
+export function cronJobs(blueprint: Blueprint): readonly KubeObject[] {
+  const { name, spec } = blueprint
+  const { backup } = spec
+  if (!backup) return []
+  const asleep = blueprint.replicas === 0 || backup.suspend
+  const schedules = backup.schedules.map(schedule =>
+    cronJob(blueprint, {
+      name: cronJobName(name, schedule.name),
+      schedule: schedule.schedule,
+      task: 'backup',
+      suspend: asleep || schedule.suspend,
+      startingDeadline: seconds(schedule, 'startingDeadline'),
+      timeout: seconds(schedule, 'timeout'),
+      pod: { args: ['pod-job', 'backup', '--schedule', schedule.name], store: schedule.type !== 'VolumeSnapshot' },
+    }),
+  )
+  if (backup.retention.managedBy === 'Store') return schedules
+  const prune = cronJob(blueprint, {
+    name: pruneName(name),
+    schedule: pruneSchedule(name),
+    task: 'prune',
+    suspend: asleep,
+    startingDeadline: milliseconds(PRUNE_DEADLINE, 'prune') / 1000,
+    timeout: milliseconds(PRUNE_TIMEOUT, 'prune') / 1000,
+    pod: { args: ['pod-job', 'prune'], store: true },
+  })
+  return [...schedules, prune]
+}
+
+interface CronJobInput {
+  readonly name: string
+  readonly schedule: string
+  readonly task: JobTask
+  readonly suspend: boolean
+  /** seconds */
+  readonly startingDeadline: number
+  /** seconds */
+  readonly timeout: number
+  readonly pod: JobPodInput
+}
+
+function cronJob(blueprint: Blueprint, input: CronJobInput): KubeObject {
+  const { namespace, name, owner, spec } = blueprint
+  const job = spec.backup?.job
+  const labels = { ...jobLabels(name), [TASK_LABEL]: input.task }
+  return {
+    apiVersion: 'batch/v1',
+    kind: 'CronJob',
+    metadata: ownedMeta(input.name, namespace, name, owner),
+    spec: {
+      schedule: input.schedule,
+      timeZone: spec.backup?.timeZone ?? 'Etc/UTC',
+      suspend: input.suspend,
+      // two at once would read the same snapshot twice and want the same volume
+      concurrencyPolicy: 'Forbid',
+      startingDeadlineSeconds: input.startingDeadline,
+      successfulJobsHistoryLimit: job?.successfulHistory ?? 1,
+      failedJobsHistoryLimit: job?.failedHistory ?? 3,
+      jobTemplate: {
+        metadata: { labels },
+        spec: { ...jobSpec(blueprint, input.pod, input.timeout), ttlSecondsAfterFinished: TTL_SECONDS },
+      },
+    },
+  } as KubeObject
+}
+
+/** Once a day, each database at its own minute, so that a hundred of them do not list one bucket at the same moment. */
+export function pruneSchedule(database: string): string {
+  const hash = createHash('sha256').update(database).digest().readUInt16BE()
+  return `${hash % 60} ${3 + (Math.floor(hash / 60) % 3)} * * *`
+}
+
+function seconds(schedule: Schedule, field: 'startingDeadline' | 'timeout'): number {
+  return Math.ceil(milliseconds(schedule[field], `spec.backup.schedules[${schedule.name}].${field}`) / 1000)
+}
