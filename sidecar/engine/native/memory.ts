@@ -29,7 +29,7 @@ export function copyOut(source: Address, bytes: number): Uint8Array {
 
 /**
  * One native allocation, seen from JavaScript without a copy. Native functions get plain addresses inside it, which costs far less than
- * handing over buffers. Free it only when nothing native points into it and no view of it is in use.
+ * handing over buffers. Free it only when nothing native points into it.
  */
 export class Block {
   readonly address: Address
@@ -38,6 +38,7 @@ export class Block {
   readonly data: DataView
   /** u64 words by index (byte offset / 8), little-endian as the machine is. */
   readonly words: BigUint64Array
+  readonly #buffer: ArrayBuffer
   #allocation: unknown
 
   /** @param size bytes, rounded up to a multiple of 8 */
@@ -47,14 +48,18 @@ export class Block {
     this.address = Number(koffi.address(this.#allocation))
     if (!Number.isSafeInteger(this.address)) throw new KvidxError('internal', 'a native address does not fit a number')
     const buffer = koffi.view(this.#allocation, this.size)
+    this.#buffer = buffer
     this.bytes = new Uint8Array(buffer)
     this.data = new DataView(buffer)
     this.words = new BigUint64Array(buffer)
     this.bytes.fill(0)
   }
 
+  /** Views of the block that somebody still holds become empty: they must not see memory that is somebody else's by then. */
   free(): void {
-    if (this.#allocation !== undefined) koffi.free(this.#allocation)
+    if (this.#allocation === undefined) return
+    this.#buffer.transfer(0)
+    koffi.free(this.#allocation)
     this.#allocation = undefined
   }
 }

@@ -11,6 +11,8 @@ export class Batch {
   readonly #session: Session
   readonly #handles: RocksHandles
   readonly #key = new Block(32)
+  /** Metadata goes through here: it is changed in every commit. */
+  #value = new Block(4096)
   #batch: Address
   #bytes = 0
 
@@ -54,17 +56,19 @@ export class Batch {
   putMeta(name: string, value: Uint8Array): void {
     const { library } = this.#session
     const length = this.#session.setName(name)
-    const block = new Block(Math.max(8, value.length))
-    block.bytes.set(value)
+    if (value.length > this.#value.size) {
+      this.#value.free()
+      this.#value = new Block(value.length)
+    }
+    this.#value.bytes.set(value)
     library.rocksdb_writebatch_put_cf(
       this.#batch,
       this.#handles.meta,
       this.#session.keyAddress,
       length,
-      block.address,
+      this.#value.address,
       value.length,
     )
-    block.free()
     this.#bytes += length + value.length + 8
   }
 
@@ -134,6 +138,7 @@ export class Batch {
   free(): void {
     this.#session.library.rocksdb_writebatch_destroy(this.#batch)
     this.#key.free()
+    this.#value.free()
   }
 
   #remove(family: Address, key: bigint): void {
