@@ -1,10 +1,12 @@
 import { Type } from '@sinclair/typebox'
 import { milliseconds } from '../../src/common/duration.ts'
 import { asKvidxError, KvidxError } from '../../src/common/errors.ts'
+import { SNAPSHOT_TYPE } from '../backup/snapshot-stream.ts'
 import type { TaskName } from '../database/database.ts'
 import { formatDigest } from '../database/digest.ts'
 import { formatPosition } from '../database/position.ts'
 import { EVERY_KEY } from '../engine/engine.ts'
+import { sendSnapshot } from './backups.ts'
 import { refuseBody } from './body.ts'
 import type { Exchange } from './exchange.ts'
 import { negotiate } from './negotiate.ts'
@@ -124,7 +126,8 @@ async function thaw(exchange: Exchange): Promise<void> {
 async function getSnapshot(exchange: Exchange): Promise<void> {
   const { database } = exchange
   parseQuery(exchange.query, {})
-  const type = negotiate(exchange.req.headers.accept, STREAM_TYPES)
+  const type = negotiate(exchange.req.headers.accept, [...STREAM_TYPES, SNAPSHOT_TYPE])
+  if (type === SNAPSHOT_TYPE) return sendSnapshot(exchange)
   exchange.context.streams.take(1)
   try {
     const stream = await database.scan(
@@ -204,7 +207,13 @@ export const ADMIN_ROUTES: readonly Route[] = [
       200: {
         description: 'the records in key order',
         headers: ['Kvidx-Lineage', 'Kvidx-Time', 'Kvidx-Count', 'Kvidx-Data-Bytes', 'Kvidx-Digest'],
-        body: { [NDJSON]: null, 'application/vnd.kvidx.binary': null, 'text/csv': null, 'application/json': null },
+        body: {
+          [NDJSON]: null,
+          'application/vnd.kvidx.binary': null,
+          'text/csv': null,
+          'application/json': null,
+          [SNAPSHOT_TYPE]: null,
+        },
       },
     },
     problems: [406],

@@ -10,6 +10,7 @@ import type { Log } from './log.ts'
 import type { Outcome, ServerMetrics } from './metrics.ts'
 import { PROBLEM_TYPE, problemDocument, retryAfter, stringify } from './problem.ts'
 import type { Route } from './route.ts'
+import type { AdminServices } from './services.ts'
 import type { Watchdog } from './watchdog.ts'
 
 /** What the exchanges of one listener share. */
@@ -25,6 +26,8 @@ export interface ListenerContext {
   readonly followers: Budget
   /** Aborted when the server stops: followers end, the rest finishes. */
   readonly stopping: AbortSignal
+  /** Backup and restore; absent where there is no volume. */
+  readonly services?: AdminServices
 }
 
 /** Slower than this is logged: design section 7. Milliseconds. */

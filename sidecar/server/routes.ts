@@ -1,5 +1,6 @@
 import { Type } from '@sinclair/typebox'
 import { ADMIN_ROUTES } from './admin.ts'
+import { BACKUP_ROUTES } from './backups.ts'
 import { BATCH_ROUTES } from './batch.ts'
 import { CHANGE_ROUTES } from './changes.ts'
 import { openApiText } from './openapi.ts'
@@ -33,5 +34,6 @@ export const ROUTES: readonly Route[] = [
   ...TRANSFER_ROUTES,
   ...CHANGE_ROUTES,
   ...ADMIN_ROUTES,
+  ...BACKUP_ROUTES,
   DOCUMENT,
 ]

@@ -90,12 +90,10 @@ export async function offerSlices<T>(work: Promise<T>): Promise<T> {
     return await work
   } catch (error) {
     if (!(error instanceof KvidxError) || error.code !== 'too_large') throw error
-    throw new KvidxError(
-      'too_large',
-      `${error.message}; with atomic=false it is done in slices of one commit each`,
-      { ...error.details, retryWith: 'atomic=false' },
-      error,
-    )
+    const offer = error.message.includes('atomic=false')
+      ? ''
+      : '; with atomic=false it is done in slices of one commit each'
+    throw new KvidxError('too_large', error.message + offer, { ...error.details, retryWith: 'atomic=false' }, error)
   }
 }
 

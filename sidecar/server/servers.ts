@@ -10,6 +10,7 @@ import { DataListener } from './data-listener.ts'
 import type { ListenerContext } from './exchange.ts'
 import type { Log } from './log.ts'
 import { OperationsServer } from './operations.ts'
+import type { AdminServices } from './services.ts'
 import { ServerCertificate } from './tls.ts'
 import { TokenStore } from './tokens.ts'
 import { Watchdog } from './watchdog.ts'
@@ -30,6 +31,8 @@ export interface StartOptions {
   /** Started earlier, while the database was opening; `startServers` attaches the database and closes it with the rest. */
   readonly operations?: OperationsServer
   readonly clock?: Clock
+  /** Backup and restore. */
+  readonly services?: AdminServices
 }
 
 const RELOAD_INTERVAL = 5000
@@ -89,6 +92,7 @@ export async function startServers(
       streams: new Budget('streams at one time', limits.streams),
       followers: new Budget('readers of the change feed', limits.followers),
       stopping: stopping.signal,
+      ...(options.services && { services: options.services }),
     }
     const contextFor = (access: Access): ListenerContext => ({ ...shared, access })
     const fastPath = config.fastPath ?? true

@@ -9,6 +9,13 @@ interface ChangesFlags extends ConnectionFlags {
   readonly follow?: true
 }
 
+/** One line of the feed: a change, or the last line, whose `end` is true. */
+type ChangeLine = Readonly<
+  Partial<Record<'position' | 'time' | 'op' | 'key' | 'start' | 'removed' | 'data' | 'expiresAt', string>>
+> & {
+  readonly end?: string | true
+}
+
 const WIDTHS = [14, 24, 11, 20]
 
 /** `kvidx changes`: the change feed. */
@@ -27,8 +34,9 @@ export function changesCommand(io: Io): Command {
         if (flags.output !== 'json') await write(io.output, row(['POSITION', 'TIME', 'OP', 'KEY', 'DATA'], WIDTHS))
         let ended = false
         for await (const line of linesOf(answer.body)) {
-          const change = JSON.parse(line) as Record<string, string>
-          ended = 'end' in change
+          const change = JSON.parse(line) as ChangeLine
+          // a removed range has an `end` too, which is a key
+          ended = change.end === true
           if (flags.output === 'json') await write(io.output, `${line}\n`)
           else if (!ended) await write(io.output, row(cells(change), WIDTHS))
         }
@@ -37,7 +45,7 @@ export function changesCommand(io: Io): Command {
     )
 }
 
-function cells(change: Readonly<Record<string, string>>): string[] {
+function cells(change: ChangeLine): string[] {
   const { position = '', time = '0', op = '', key, start, end, removed, data, expiresAt } = change
   const what =
     data !== undefined
