@@ -51,12 +51,16 @@ export async function* encrypt(source: AsyncIterable<Uint8Array>, master: Master
  */
 export async function* decrypt(source: AsyncIterable<Uint8Array>, ring: KeyRing): AsyncGenerator<Uint8Array> {
   const reader = new HeaderReader(source)
-  const header = await reader.header()
-  const file = await openHeader(header, ring)
-  const size = header.readUInt32LE(12)
-  yield* pipelined(withLast(blocks(reader.rest(), size + TAG)), DEPTH, ({ block, last }, index) =>
-    openFrame(file.key, header, block, index, last, size),
-  )
+  try {
+    const header = await reader.header()
+    const file = await openHeader(header, ring)
+    const size = header.readUInt32LE(12)
+    yield* pipelined(withLast(blocks(reader.rest(), size + TAG)), DEPTH, ({ block, last }, index) =>
+      openFrame(file.key, header, block, index, last, size),
+    )
+  } finally {
+    await reader.close()
+  }
 }
 
 async function openHeader(header: Buffer, ring: KeyRing): Promise<FileKey> {
@@ -155,16 +159,17 @@ class HeaderReader {
   }
 
   async *rest(): AsyncGenerator<Uint8Array> {
-    try {
-      if (this.#left.length > 0) yield this.#left
-      for (;;) {
-        const next = await this.#iterator.next()
-        if (next.done) return
-        yield next.value
-      }
-    } finally {
-      await this.#iterator.return?.()
+    if (this.#left.length > 0) yield this.#left
+    for (;;) {
+      const next = await this.#iterator.next()
+      if (next.done) return
+      yield next.value
     }
+  }
+
+  /** Lets the source go, whether it was read to its end or not. */
+  async close(): Promise<void> {
+    await this.#iterator.return?.()
   }
 }
 

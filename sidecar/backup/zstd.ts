@@ -31,17 +31,26 @@ export async function* decompress(source: AsyncIterable<Uint8Array>): AsyncGener
     params: { [constants.ZSTD_d_windowLogMax]: LARGEST_WINDOW_LOG },
   })
   let broken: unknown
+  let failed: true | undefined = true
   const guarded = async function* () {
     const walker = new ZstdFrameWalker()
+    const iterator = source[Symbol.asyncIterator]()
     try {
-      for await (const chunk of source) {
-        walker.push(chunk)
-        yield chunk
+      for (;;) {
+        const next = await iterator.next()
+        if (next.done) break
+        walker.push(next.value)
+        // an error that the engine throws in here is its own, not the source's
+        failed = undefined
+        yield next.value
+        failed = true
       }
       walker.end()
     } catch (thrown) {
-      broken = thrown
+      if (failed) broken = thrown
       throw thrown
+    } finally {
+      await iterator.return?.()
     }
   }
   const feeding = pipeline(Readable.from(guarded(), { objectMode: true, highWaterMark: 1 }), engine)

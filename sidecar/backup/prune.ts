@@ -1,0 +1,138 @@
+import { KvidxError } from '../../src/common/errors.ts'
+import type { Backup, LineageCatalog } from './catalog.ts'
+import { MANIFEST, VERIFICATION } from './layout.ts'
+import {
+  type Decision,
+  planRetention,
+  type RetainedBackup,
+  type RetainedSegment,
+  type RetentionPlan,
+  type RetentionPolicy,
+} from './retention.ts'
+import type { BackupStore } from './store/store.ts'
+
+/** Files without a manifest and uploads that were never completed are left alone for so long: their maker may live. */
+export const UNFINISHED_GRACE_MS = 24 * 3_600_000
+
+/** A retention plan with what it would remove, for people (`--dry-run`) and for `prune`. */
+export interface PrunePlan extends RetentionPlan {
+  readonly catalog: LineageCatalog
+  /** Directories without a manifest, old enough. */
+  readonly unfinished: LineageCatalog['unfinished']
+}
+
+export interface PruneResult {
+  readonly backups: number
+  readonly segments: number
+  readonly unfinished: number
+  readonly uploads: number
+  readonly bytes: number
+  /** Objects that the credentials do not allow to delete: retention is left to the bucket. */
+  readonly denied: number
+}
+
+/** What the policy would do with a lineage. Pure but for the time zone data. Damaged backups are never in it: a person decides on those. @param now Unix ms */
+export function planPrune(catalog: LineageCatalog, policy: RetentionPolicy, now: number): PrunePlan {
+  const plan = planRetention(
+    { backups: catalog.backups.map(retained), segments: catalog.segments.map(retainedSegment), epochs: catalog.epochs },
+    policy,
+    now,
+  )
+  const unfinished = catalog.unfinished.filter(item => now - item.modified >= UNFINISHED_GRACE_MS)
+  return { ...plan, catalog, unfinished }
+}
+
+/** A backup as retention sees it. */
+export function retained(backup: Backup): RetainedBackup {
+  const { kind, directory, time, commitTime, position, good, verified, parent, manifest } = backup
+  return {
+    id: directory,
+    kind,
+    time,
+    commitTime: Number(commitTime),
+    position,
+    good,
+    verified,
+    manual: manifest.schedule === undefined,
+    ...(parent && { parent: { id: parent.directory, position: parent.position } }),
+  }
+}
+
+function retainedSegment({ key, epoch, first, last, modified }: LineageCatalog['segments'][number]): RetainedSegment {
+  return { id: key, epoch, first, last, time: modified }
+}
+
+/**
+ * Removes what the plan lets go. A manifest goes first: from then on there is no backup, whatever remains of its files. Increments go before what they continue.
+ * Errors: the store's, but not store_denied, which is counted.
+ */
+export async function prune(
+  store: BackupStore,
+  plan: PrunePlan,
+  now: number,
+  signal?: AbortSignal,
+): Promise<PruneResult> {
+  const remover = new Remover(store, signal)
+  const gone = (decisions: readonly Decision[]) =>
+    new Set(decisions.filter(decision => !decision.keep).map(decision => decision.id))
+  const backups = gone(plan.backups)
+  const doomed = plan.catalog.backups.filter(backup => backups.has(backup.directory)).reverse()
+  for (const backup of doomed) await remover.backup(backup)
+  const segments = gone(plan.segments)
+  for (const { key, size } of plan.catalog.segments) if (segments.has(key)) await remover.object(key, size)
+  const removedSegments = remover.objects - remover.ofBackups
+  for (const { keys } of plan.unfinished) for (const key of keys) await remover.object(key, 0)
+  let uploads = 0
+  const { namespace, database, lineage } = plan.catalog.home
+  for (const partial of await store.listPartial(`${namespace}/${database}/${lineage}/`, signal)) {
+    if (now - partial.modified < UNFINISHED_GRACE_MS) continue
+    await store.removePartial(partial, signal)
+    uploads++
+  }
+  return {
+    backups: remover.backups,
+    segments: removedSegments,
+    unfinished: plan.unfinished.length,
+    uploads,
+    bytes: remover.bytes,
+    denied: remover.denied,
+  }
+}
+
+class Remover {
+  objects = 0
+  ofBackups = 0
+  backups = 0
+  bytes = 0
+  denied = 0
+  readonly #store: BackupStore
+  readonly #signal: AbortSignal | undefined
+
+  constructor(store: BackupStore, signal: AbortSignal | undefined) {
+    this.#store = store
+    this.#signal = signal
+  }
+
+  async backup({ path, manifest, verification }: Backup): Promise<void> {
+    const before = this.objects
+    // without the right to delete its manifest a backup keeps its files, too
+    if (!(await this.object(path + MANIFEST, 0))) return
+    for (const { name, size } of manifest.files) await this.object(path + name, size)
+    if (verification) await this.object(path + VERIFICATION, 0)
+    this.ofBackups += this.objects - before
+    this.backups++
+  }
+
+  async object(key: string, size: number): Promise<boolean> {
+    try {
+      await this.#store.delete(key, this.#signal)
+      this.objects++
+      this.bytes += size
+      return true
+    } catch (thrown) {
+      if (!(thrown instanceof KvidxError) || thrown.code !== 'store_denied') throw thrown
+      this.denied++
+      return false
+    }
+  }
+}
