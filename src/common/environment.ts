@@ -39,6 +39,7 @@ export const VARIABLES = {
   KVIDX_LOG_LEVEL: { kind: ['Trace', 'Debug', 'Info', 'Warn', 'Error'], help: 'least level of the log' },
   KVIDX_POD: { kind: 'text', help: 'name of the pod, for the lock file and status' },
   KVIDX_NODE: { kind: 'text', help: 'name of the node, for the lock file and status' },
+  KVIDX_JOB: { kind: 'text', help: 'name of the Job that the pod belongs to' },
   KVIDX_NODE_BINARY: { kind: 'text', help: 'path of Node 24, when the system has an older one (read by bin/kvidx)' },
   KVIDX_ROCKSDB_LIBRARY: { kind: 'text', help: 'path of librocksdb, when it is not where systems keep it' },
   KVIDX_FAILPOINTS: { kind: 'text', help: 'for tests: places where the program dies, waits or fails' },

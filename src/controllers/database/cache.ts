@@ -38,6 +38,7 @@ export function observe(
     claims: mine(cache.claims)
       .filter(claim => /-\d+$/.test(claim.metadata.name) && claim.metadata.name.startsWith(`data-${name}-`))
       .sort((a, b) => a.metadata.name.localeCompare(b.metadata.name, 'en', { numeric: true })),
+    backupClaim: cache.claims.store.get(keyOf({ namespace, name: names.backupClaim })),
     nodes: nodesOf(cache, pods),
   }
 }

@@ -113,6 +113,8 @@ export interface Observed {
   readonly pods: readonly Pod[]
   /** Data claims, by ordinal. */
   readonly claims: readonly Claim[]
+  /** The volume of backups. */
+  readonly backupClaim?: Claim | undefined
   readonly nodes: ReadonlyMap<string, Node>
   readonly probe: Probe | undefined
   /** Whether the class of the data claim can expand; undefined: not known. */

@@ -6,6 +6,7 @@ import { PERSISTENT_VOLUME_CLAIMS, PODS, SECRETS, STATEFUL_SETS } from '../../ku
 import { covers, hashOf } from './covers.ts'
 import { APPLIED_ANNOTATION } from './names.ts'
 import { authSecret } from './objects/auth-secret.ts'
+import { planBackupClaim } from './objects/backup-claim.ts'
 import { type Blueprint, COMPONENTS } from './objects/desired.ts'
 import type { Action, Observed, Pod } from './observed.ts'
 
@@ -24,6 +25,10 @@ export interface Phase {
 export const PHASES: readonly Phase[] = [
   { name: 'secret', plan: planSecret },
   { name: 'volumes', plan: planVolumes },
+  {
+    name: 'backup volume',
+    plan: (blueprint, observed) => ({ actions: planBackupClaim(blueprint, observed.backupClaim), findings: [] }),
+  },
   { name: 'objects', plan: planObjects },
   { name: 'pods', plan: planPods },
 ]

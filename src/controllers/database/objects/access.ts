@@ -27,7 +27,11 @@ export function roles({ names, namespace, name, owner }: Blueprint): readonly Ku
         { apiGroups: ['kvidx.io'], resources: ['kvidxbackups'], verbs: ['get', 'list', 'create', 'patch', 'delete'] },
         { apiGroups: ['kvidx.io'], resources: ['kvidxbackups/status'], verbs: ['patch'] },
         { apiGroups: ['batch'], resources: ['jobs'], verbs: ['get'] },
-        { apiGroups: ['snapshot.storage.k8s.io'], resources: ['volumesnapshots'], verbs: ['get', 'create', 'delete'] },
+        {
+          apiGroups: ['snapshot.storage.k8s.io'],
+          resources: ['volumesnapshots'],
+          verbs: ['get', 'list', 'create', 'delete'],
+        },
       ],
     } as KubeObject,
   ]

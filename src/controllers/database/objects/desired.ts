@@ -3,6 +3,7 @@ import type { KvidxDatabase } from '../../../api/v1alpha1/kvidx-database.ts'
 import type { KubeObject, OwnerReference, Resource } from '../../../kube/object.ts'
 import {
   CONFIG_MAPS,
+  CRON_JOBS,
   NETWORK_POLICIES,
   POD_DISRUPTION_BUDGETS,
   ROLE_BINDINGS,
@@ -14,6 +15,7 @@ import {
 import { type Names, namesOf, ownerOf } from '../names.ts'
 import { roleBindings, roles, serviceAccounts } from './access.ts'
 import { configMap } from './config-map.ts'
+import { cronJobs } from './cron-jobs.ts'
 import { disruptionBudget } from './disruption-budget.ts'
 import { networkPolicy } from './network-policy.ts'
 import { services } from './services.ts'
@@ -76,4 +78,5 @@ export const COMPONENTS: readonly Component[] = [
   { resource: NETWORK_POLICIES, desired: networkPolicy },
   { resource: POD_DISRUPTION_BUDGETS, desired: disruptionBudget },
   { resource: STATEFUL_SETS, desired: blueprint => [statefulSet(blueprint)] },
+  { resource: CRON_JOBS, desired: cronJobs },
 ]
