@@ -7,6 +7,7 @@ export default defineConfig({
     include: ['test/e2e/**/*.test.ts'],
     testTimeout: 180_000,
     hookTimeout: 180_000,
+    retry: process.env.CI === 'true' ? 1 : 0,
     // one cluster on few cores: files one after the other measure what they mean to
     fileParallelism: false,
   },
