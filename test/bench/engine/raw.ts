@@ -7,6 +7,11 @@ import type { Loop, LoopMaker } from './workload.ts'
 export const RAW_LOOPS: readonly LoopMaker[] = [
   { engine: 'SQLite', name: 'raw', open: async directory => rawSqlite(directory) },
   { engine: 'LMDB', name: 'raw', open: async directory => rawLmdb(directory) },
+  {
+    engine: 'RocksDB',
+    name: 'raw',
+    open: async directory => (await import('./raw-rocksdb.ts')).rawRocksdb(directory),
+  },
 ]
 
 function rawSqlite(directory: string): Loop {
