@@ -21,18 +21,14 @@ function databasePod(engine: string): object {
           name: 'sidecar',
           image: e2e.image,
           imagePullPolicy: 'IfNotPresent',
-          args: ['sidecar'],
+          args: ['sidecar', '--ops-host', '0.0.0.0'],
           env: Object.entries({
             KVIDX_DATABASE: 'orders',
             KVIDX_ENGINE: engine,
             KVIDX_DATA_DIR: '/data',
             KVIDX_OPS_PORT: '8080',
           }).map(([name, value]) => ({ name, value })),
-          readinessProbe: {
-            exec: { command: ['node', '-e', PROBE] },
-            periodSeconds: 1,
-            timeoutSeconds: 5,
-          },
+          readinessProbe: { httpGet: { path: '/ready', port: 8080 }, periodSeconds: 1 },
           securityContext: {
             allowPrivilegeEscalation: false,
             readOnlyRootFilesystem: true,
@@ -53,9 +49,6 @@ function databasePod(engine: string): object {
     },
   }
 }
-
-// without a token the ports are on loopback, which the kubelet cannot reach
-const PROBE = `fetch('http://127.0.0.1:8080/ready').then(r => process.exit(r.ok ? 0 : 1), () => process.exit(1))`
 
 const claim = (engine: string): object => ({
   apiVersion: 'v1',
