@@ -31,7 +31,7 @@ export async function startSidecarProcess(
     renderSidecarConfig(sidecarConfig({ namespace: 'default', name: options.name ?? 'orders', spec: spec as never })),
   )
   const child = spawn(process.execPath, [ENTRY, configFile, directory], {
-    env: { ...process.env, ...options.env },
+    env: { ...process.env, NODE_OPTIONS: '--max-semi-space-size=8', MALLOC_ARENA_MAX: '2', ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let log = ''
