@@ -55,7 +55,13 @@ export const loopbackAccess: Access = {
   },
 }
 
+/** Clients of one machine mostly say the same name, and it is looked at for every request. */
+let knownLocal = ''
+
 function isLocalHost(host: string): boolean {
+  if (host === knownLocal) return true
   const name = host.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')
-  return name === '' || isLoopback(name)
+  const local = name === '' || isLoopback(name)
+  if (local) knownLocal = host
+  return local
 }

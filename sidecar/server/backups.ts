@@ -1,8 +1,8 @@
 import { Type } from '@sinclair/typebox'
 import { asKvidxError, KvidxError } from '../../src/common/errors.ts'
-import { encodeSnapshot, SNAPSHOT_TYPE, type SnapshotHead } from '../backup/snapshot-stream.ts'
 import { epochDocuments } from '../backup/manifest.ts'
 import type { SnapshotSource } from '../backup/snapshot-source.ts'
+import { encodeSnapshot, SNAPSHOT_TYPE, type SnapshotHead } from '../backup/snapshot-stream.ts'
 import { formatDigest } from '../database/digest.ts'
 import { formatPosition } from '../database/position.ts'
 import type { RestoreRequest, RestoreStatus } from '../restore/in-place.ts'
@@ -75,7 +75,12 @@ async function getSource(exchange: Exchange): Promise<void> {
   refuseBody(exchange)
   const { store, encryption } = servicesOf(exchange)
   const consumers = await servicesOf(exchange).consumers()
-  const document = { ...headOf(exchange), consumers, ...(store !== undefined && { store }), ...(encryption && { encryption }) }
+  const document = {
+    ...headOf(exchange),
+    consumers,
+    ...(store !== undefined && { store }),
+    ...(encryption && { encryption }),
+  }
   exchange.json(200, exchange.database.state.position, document)
 }
 
@@ -119,7 +124,10 @@ const RESTORE = {
   backup: parameter.text('a backup by its name', 253),
   time: parameter.time('the state of this moment, on the ancestry of the current epoch'),
   position: parameter.position('the state of this position'),
-  latest: parameter.choice('Backup: the newest good backup; Change: the newest change in the store', ['Backup', 'Change']),
+  latest: parameter.choice('Backup: the newest good backup; Change: the newest change in the store', [
+    'Backup',
+    'Change',
+  ]),
   undo: parameter.text('back to what a restore put into quarantine: its name, or `latest`', 128),
   atEpoch: parameter.u64('the epoch that the database must be in; otherwise nothing is done'),
   dryRun: parameter.boolean('true: only count records added, removed and changed'),
@@ -198,8 +206,7 @@ function getRestore(exchange: Exchange): void {
 
 function deleteRestore(exchange: Exchange): void {
   parseQuery(exchange.query, {})
-  if (!servicesOf(exchange).cancelRestore())
-    throw new KvidxError('conflict', 'no restore runs, or its swap has begun')
+  if (!servicesOf(exchange).cancelRestore()) throw new KvidxError('conflict', 'no restore runs, or its swap has begun')
   exchange.answer(204, exchange.database.state.position, [])
 }
 
@@ -232,7 +239,8 @@ export const BACKUP_ROUTES: readonly Route[] = [
     path: '/v1/admin/source',
     name: 'getSource',
     rights: 'admin',
-    summary: 'What a backup has to know before it begins: names, lineage, epochs, position, change log, consumers, store',
+    summary:
+      'What a backup has to know before it begins: names, lineage, epochs, position, change log, consumers, store',
     query: {},
     answers: { 200: { description: 'the source', body: { 'application/json': SourceJson } } },
     handle: getSource,
@@ -314,7 +322,10 @@ export const BACKUP_ROUTES: readonly Route[] = [
     summary: 'What was put out of the way, newest first',
     query: {},
     answers: {
-      200: { description: 'entries', body: { 'application/json': Type.Object({ entries: Type.Array(Type.Object({})) }) } },
+      200: {
+        description: 'entries',
+        body: { 'application/json': Type.Object({ entries: Type.Array(Type.Object({})) }) },
+      },
     },
     handle: getQuarantine,
   },

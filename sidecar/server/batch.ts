@@ -36,10 +36,23 @@ async function postBatch(exchange: Exchange): Promise<void> {
   }
   const result = await exchange.database.write({ operations })
   if (!result.applied) throw notApplied(operations, result)
-  exchange.json(200, result.position, {
-    position: formatPosition(result.position),
-    results: result.outcomes.map(outcomeJson),
-  })
+  const results = await resultsText(result.outcomes)
+  const position = formatPosition(result.position)
+  const headers = ['content-type', 'application/json']
+  exchange.answer(200, result.position, headers, `{"position":"${position}","results":[${results}]}`)
+}
+
+const RESULTS_IN_ONE_GO = 2000
+
+/** The results of a large batch are written piece by piece, so that others get their answers in between. */
+async function resultsText(outcomes: readonly OperationOutcome[]): Promise<string> {
+  const pieces: string[] = []
+  for (let at = 0; at < outcomes.length; at += RESULTS_IN_ONE_GO) {
+    if (at > 0) await new Promise(resolve => setImmediate(resolve))
+    const piece = outcomes.slice(at, at + RESULTS_IN_ONE_GO)
+    pieces.push(piece.map(outcome => JSON.stringify(outcomeJson(outcome))).join())
+  }
+  return pieces.join()
 }
 
 async function readOperations(exchange: Exchange): Promise<Operation[]> {

@@ -35,7 +35,7 @@ const MIB = 1024 * 1024
 export const DEFAULT_LIMITS: ServerLimits = {
   recordBytes: 64 * MIB,
   batchBytes: 72 * MIB,
-  jsonBatchBytes: 8 * MIB,
+  jsonBatchBytes: 2 * MIB,
   batchOperations: 100_000,
   bufferedBytes: 256 * MIB,
   connections: 4096,

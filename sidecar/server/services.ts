@@ -1,7 +1,7 @@
 import type { SnapshotSource } from '../backup/snapshot-source.ts'
 import type { Position } from '../database/operation.ts'
-import type { QuarantineEntry } from '../restore/quarantine.ts'
 import type { RestoreRequest, RestoreStatus } from '../restore/in-place.ts'
+import type { QuarantineEntry } from '../restore/quarantine.ts'
 
 /** What the admin calls of backup and restore need beside the database; only the engine process of a real volume has it. */
 export interface AdminServices {
@@ -27,4 +27,3 @@ export interface AdminServices {
   /** Errors: not_found. */
   removeQuarantine(name: string): Promise<void>
 }
-

@@ -125,6 +125,19 @@ describe('a batch', () => {
     expect(() => readBatch(text, 2)).toThrow(expect.objectContaining({ code }))
   })
 
+  test('with megabytes of base64 is read, and refused where one character is wrong', () => {
+    const data = Buffer.alloc(6_000_000, 3).toString('base64')
+    const batch = (text: string) => readBatch(JSON.stringify({ ops: [{ op: 'put', key: '1', data: text }] }), 1)
+    expect(batch(data)[0]).toMatchObject({ op: 'put', data: { byteLength: 6_000_000 } })
+    for (const wrong of [
+      `${data}=`,
+      `${data.slice(0, -1)}-`,
+      `=${data.slice(1)}`,
+      `${data.slice(0, 4_000_000)} ${data.slice(4_000_001)}`,
+    ])
+      expect(() => batch(wrong)).toThrow(expect.objectContaining({ code: 'invalid_body' }))
+  })
+
   test('a misspelt member is named with the one that was meant', () => {
     expect(() => readOperation({ op: 'put', key: '1', trem: '1' }, 'ops[3]')).toThrow(
       /ops\[3\]\.trem .*did you mean term\?/,
