@@ -3,6 +3,9 @@ import { Ajv } from 'ajv'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { chartCrds } from '../../../scripts/chart-crds.ts'
+import { namesOf } from '../../../src/controllers/database/names.ts'
+import { roles } from '../../../src/controllers/database/objects/access.ts'
+import type { Blueprint } from '../../../src/controllers/database/objects/desired.ts'
 
 const CHART = 'charts/kvidx-operator'
 const read = (path: string): string => readFileSync(`${CHART}/${path}`, 'utf8')
@@ -40,4 +43,30 @@ describe('the chart', () => {
     expect(lists.length).toBeGreaterThan(30)
     expect(lists.filter(list => list.includes('*'))).toEqual([])
   })
+})
+
+interface Rule {
+  readonly apiGroups: readonly string[]
+  readonly resources: readonly string[]
+  readonly resourceNames?: readonly string[]
+  readonly verbs: readonly string[]
+}
+
+test('the operator may do all that it lets backup jobs do: the API server refuses to let anybody grant more', () => {
+  const template =
+    /define "kvidx\.namespaceRules" -}}\n(.*?){{- end }}/s.exec(read('templates/_helpers.tpl'))?.[1] ?? ''
+  const has = parse(template) as readonly Rule[]
+  const blueprint = { names: namesOf('orders'), namespace: 'shop', name: 'orders', owner: {} } as unknown as Blueprint
+  const granted = roles(blueprint).flatMap(role => (role as unknown as { rules: readonly Rule[] }).rules)
+  expect(granted.length).toBeGreaterThan(0)
+  for (const { apiGroups, resources, verbs } of granted)
+    for (const group of apiGroups)
+      for (const resource of resources)
+        for (const verb of verbs)
+          expect(
+            has.some(
+              rule => rule.apiGroups.includes(group) && rule.resources.includes(resource) && rule.verbs.includes(verb),
+            ),
+            `${verb} ${resource}.${group}`,
+          ).toBe(true)
 })
