@@ -5,7 +5,7 @@ ARG BUILD_IMAGE=docker.io/library/node:24-bookworm-slim
 ARG BASE_IMAGE=docker.io/library/node:24-bookworm-slim
 
 FROM ${BUILD_IMAGE} AS build
-ARG NPM_CONFIG_REGISTRY=https://registry.npmjs.org/
+ARG NPM_CONFIG_REGISTRY
 WORKDIR /build
 COPY package.json package-lock.json ./
 RUN --mount=type=cache,target=/root/.npm npm ci --ignore-scripts --no-audit --no-fund
@@ -32,7 +32,8 @@ LABEL org.opencontainers.image.title="kvidx-operator" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-ENV NODE_ENV=production
+# the engine process has several threads: without this each gets arenas and young generations of its own size
+ENV NODE_ENV=production NODE_OPTIONS=--max-semi-space-size=8 MALLOC_ARENA_MAX=2
 # numeric, so that runAsNonRoot can be checked; the file system may be read-only: only /data, /run/kvidx and /tmp are ever written
 USER 10001:10001
 EXPOSE 7400 8080
