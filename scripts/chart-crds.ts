@@ -1,4 +1,4 @@
-// Copies crds/ into the chart; a part of `npm run generate`. Helm can only read files inside of a chart, and a link to the folder would be
+// The chart's copies of crds/, made by `npm run generate`. Helm can only read files inside of a chart, and a link to the folder would be
 // lost by tools that package charts from Git without following links.
 import { globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { basename } from 'node:path'
@@ -19,7 +19,8 @@ export function chartCrds(): { readonly generated: Map<string, string>; readonly
   return { generated: read(source), inChart: read(target) }
 }
 
-if (import.meta.main) {
+/** Makes the chart's copies equal to crds/. */
+export function copyCrdsToChart(): void {
   rmSync(target, { recursive: true, force: true })
   mkdirSync(target, { recursive: true })
   for (const [name, text] of chartCrds().generated) writeFileSync(`${target}${name}`, text)

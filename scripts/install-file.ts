@@ -37,10 +37,14 @@ function rank(text: string): number {
   return text.includes('kind: CustomResourceDefinition') ? 0 : 1
 }
 
+/** Writes it. */
+export async function writeInstallFile(): Promise<void> {
+  writeFileSync(FILE, await renderInstallFile())
+}
+
 if (import.meta.main) {
-  const text = await renderInstallFile()
-  if (!process.argv.includes('--check')) writeFileSync(FILE, text)
-  else if (readFileSync(FILE, 'utf8') !== text) {
+  if (!process.argv.includes('--check')) await writeInstallFile()
+  else if (readFileSync(FILE, 'utf8') !== (await renderInstallFile())) {
     console.error(`${FILE} is not what the chart renders now (npm run install-file)`)
     process.exitCode = 1
   }
