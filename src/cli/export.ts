@@ -15,7 +15,7 @@ interface ExportFlags extends ConnectionFlags, RangeFlags {
 export function exportCommand(io: Io): Command {
   return withRange(withConnection(new Command('export')))
     .description("export the records of a range in one of kvidxkit's formats, or NDJSON; all of one moment")
-    .argument('[file]', 'default: the standard output')
+    .argument('[file]', 'default, and -: the standard output')
     .addOption(
       new Option('--format <format>', 'default: what the name of the file tells, else binary').choices([
         'binary',
@@ -24,8 +24,9 @@ export function exportCommand(io: Io): Command {
         'ndjson',
       ]),
     )
-    .action((file: string | undefined, flags: ExportFlags) =>
+    .action((name: string | undefined, flags: ExportFlags) =>
       connected(flags, async client => {
+        const file = name === '-' ? undefined : name
         const format = flags.format ?? (file === undefined ? undefined : formatOf(file)) ?? 'binary'
         if (file === undefined && format === 'binary' && (io.output as { isTTY?: boolean }).isTTY)
           throw new KvidxError('invalid_parameter', 'a terminal cannot show the binary format: name a file')
