@@ -88,4 +88,9 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: 'run the Kubernetes operator',
     load: async () => (await import('./operator.ts')).operatorCommand(),
   },
+  'pod-job': {
+    group: 'Programs',
+    summary: 'the work of a backup pod on Kubernetes',
+    load: async () => (await import('./pod-job.ts')).podJobCommand(),
+  },
 }

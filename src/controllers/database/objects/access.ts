@@ -30,7 +30,7 @@ export function roles({ names, namespace, name, owner }: Blueprint): readonly Ku
         {
           apiGroups: ['snapshot.storage.k8s.io'],
           resources: ['volumesnapshots'],
-          verbs: ['get', 'list', 'create', 'delete'],
+          verbs: ['get', 'list', 'create', 'patch', 'delete'],
         },
       ],
     } as KubeObject,

@@ -1,0 +1,102 @@
+import { readFile } from 'node:fs/promises'
+import { Command } from 'commander'
+import { parseSidecarConfig } from '../api/v1alpha1/sidecar-config.ts'
+import { systemClock } from '../common/clock.ts'
+import { environment } from '../common/environment.ts'
+import { KvidxError } from '../common/errors.ts'
+import { createLog } from '../common/log.ts'
+import { waitForSignal } from './signals.ts'
+
+interface PodJobFlags {
+  readonly schedule?: string
+  readonly name?: string
+  readonly database: string
+  readonly config: string
+  readonly server: string
+  readonly tokenFile: string
+}
+
+const TASKS = ['backup', 'prune', 'delete'] as const
+type Task = (typeof TASKS)[number]
+
+/** `kvidx pod-job`: what the pods of CronJobs and Jobs run: `kvidx job`, and around it the KvidxBackup that tells of it. */
+export function podJobCommand(): Command {
+  const command = new Command('pod-job').description('the work of a backup pod on Kubernetes')
+  for (const task of TASKS) {
+    const child = command.command(task).description(DESCRIPTIONS[task])
+    if (task === 'backup') child.option('--schedule <name>', 'the schedule that this is a run of')
+    if (task !== 'prune') child.option('--name <name>', 'the KvidxBackup that this is for')
+    child
+      .requiredOption('--database <name>', 'the KvidxDatabase')
+      .requiredOption('--config <file>', 'configuration document of the database')
+      .requiredOption('--server <address>', 'its data API')
+      .requiredOption('--token-file <file>', 'the admin token')
+      .action(async (flags: PodJobFlags) => {
+        process.exitCode = await run(task, flags)
+      })
+  }
+  return command
+}
+
+const DESCRIPTIONS: Readonly<Record<Task, string>> = {
+  backup: 'make a backup and keep its KvidxBackup',
+  prune: 'remove what retention lets go',
+  delete: 'remove the files of one backup',
+}
+
+async function run(task: Task, flags: PodJobFlags): Promise<number> {
+  if (task === 'backup' && (flags.schedule === undefined) === (flags.name === undefined))
+    throw new KvidxError('invalid_parameter', 'exactly one of --schedule and --name is allowed', { field: 'schedule' })
+  const [{ KubeClient }, { Connection }, { childRunner }] = await Promise.all([
+    import('../kube/client.ts'),
+    import('../kube/connection.ts'),
+    import('../pod-job/child.ts'),
+  ])
+  const config = parseSidecarConfig(await readFile(flags.config, 'utf8'), flags.config)
+  const { logger: log } = createLog({ name: 'job', level: environment.read('KVIDX_LOG_LEVEL') ?? 'Info' })
+  const connection = await Connection.load()
+  const api = new KubeClient({ connection })
+  const abort = new AbortController()
+  void waitForSignal().then(signal => abort.abort(new Error(`the pod was stopped by ${signal}`)))
+  const program = process.argv[1]
+  if (program === undefined) throw new KvidxError('internal', 'the path of this program is not known')
+  const context = {
+    api,
+    namespace: config.static.namespace,
+    database: flags.database,
+    job: environment.read('KVIDX_JOB') ?? '',
+    pod: environment.read('KVIDX_POD') ?? '',
+    clock: systemClock,
+    log,
+    signal: abort.signal,
+    runJob: childRunner({ program }),
+  }
+  const common = ['--config', flags.config, '--server', flags.server, '--token-file', flags.tokenFile]
+  try {
+    switch (task) {
+      case 'backup': {
+        const { runBackup } = await import('../pod-job/backup-run.ts')
+        const { snapshotVolume } = await import('../pod-job/snapshot-run.ts')
+        const { freezableServer } = await import('../pod-job/server.ts')
+        const server = freezableServer({ server: flags.server, tokenFile: flags.tokenFile })
+        return await runBackup(context, {
+          ...(flags.schedule !== undefined && { schedule: flags.schedule }),
+          ...(flags.name !== undefined && { name: flags.name }),
+          config,
+          flags: common,
+          snapshotVolume: keeper => snapshotVolume(context, server, keeper),
+        })
+      }
+      case 'prune': {
+        const { runPrune } = await import('../pod-job/prune-run.ts')
+        return await runPrune(context, { config, flags: common })
+      }
+      case 'delete': {
+        const end = await context.runJob(['delete', '--name', flags.name ?? '', ...common], () => {}, abort.signal)
+        return end.exitCode === 0 ? 0 : 1
+      }
+    }
+  } finally {
+    await api.close()
+  }
+}

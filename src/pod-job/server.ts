@@ -1,0 +1,31 @@
+import type { ServerClient } from '../cli/client.ts'
+import { type ConnectionFlags, connected } from '../cli/connection-options.ts'
+import { formatDuration } from '../common/duration.ts'
+import type { FreezableServer } from './snapshot-run.ts'
+
+/** The data port of the database, with the admin token. A connection for each call: they are few, and the pod may be replaced between two. */
+export function freezableServer(flags: ConnectionFlags): FreezableServer {
+  const ask = (method: 'GET' | 'POST', path: string, query: Readonly<Record<string, string>> = {}) =>
+    connected(flags, async (client: ServerClient) => (await client.call(method, path, { query })).json())
+  return {
+    async freeze(lease) {
+      const answer = await ask('POST', '/v1/admin/freeze', { lease: formatDuration(lease) })
+      return { token: String(answer.token), expiresAt: Number(answer.expiresAt) }
+    },
+    async thaw(token) {
+      return (await ask('POST', '/v1/admin/thaw', { token })).withinLease === true
+    },
+    async state() {
+      const stats = await ask('GET', '/v1/stats')
+      const text = (name: string) => String(stats[name] ?? '')
+      return {
+        lineage: text('lineage'),
+        engine: text('engine'),
+        position: text('position'),
+        records: text('count'),
+        dataBytes: text('dataBytes'),
+        digest: text('digest'),
+      }
+    },
+  }
+}
