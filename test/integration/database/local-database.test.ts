@@ -1,0 +1,197 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import pino from 'pino'
+import { afterAll, describe, expect, test } from 'vitest'
+import { databaseConfig } from '../../../sidecar/database/config.ts'
+import { changesOf, FrameSplitter, readFrameHeader } from '../../../sidecar/database/frame.ts'
+import { LocalDatabase } from '../../../sidecar/database/local-database.ts'
+import type { Operation } from '../../../sidecar/database/operation.ts'
+import { type EngineKind, EVERY_KEY } from '../../../sidecar/engine/engine.ts'
+import { systemClock } from '../../../src/common/clock.ts'
+
+const ENGINES: readonly EngineKind[] = ['SQLite', 'LMDB', 'RocksDB']
+const root = mkdtempSync(join(tmpdir(), 'kvidx-local-'))
+const never = new AbortController().signal
+const opened = new Set<LocalDatabase>()
+afterAll(async () => {
+  for (const database of opened) await database.close()
+  rmSync(root, { recursive: true })
+})
+
+let volumes = 0
+async function open(engine: EngineKind, directory = join(root, `${volumes++}`)): Promise<LocalDatabase> {
+  const { mkdirSync } = await import('node:fs')
+  mkdirSync(directory, { recursive: true })
+  const database = new LocalDatabase(
+    databaseConfig({ name: 'orders', engine, dataDirectory: directory }),
+    systemClock,
+    pino({ level: 'silent' }),
+  )
+  await database.open(never)
+  opened.add(database)
+  return database
+}
+
+const put = (key: bigint, text: string): Operation => ({ op: 'put', key, term: 1n, cmd: 2n, data: Buffer.from(text) })
+const golden = readFileSync(new URL('../../fixtures/kvidxkit/lmdb/export.bin', import.meta.url))
+
+async function* pieces(file: Buffer, size = 30_000): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < file.length; at += size) yield file.subarray(at, at + size)
+}
+
+async function exported(database: LocalDatabase): Promise<Buffer> {
+  const stream = await database.scan(
+    { range: EVERY_KEY, descending: false, values: true, format: 'binary', stored: true },
+    never,
+  )
+  const chunks: Uint8Array[] = []
+  for await (const chunk of stream.chunks) chunks.push(chunk)
+  return Buffer.concat(chunks)
+}
+
+describe.each(ENGINES)('a database on one volume, %s', engine => {
+  test('gives kvidxkit its own export back, byte by byte', async () => {
+    const database = await open(engine)
+    const result = await database.import(
+      pieces(golden),
+      { format: 'binary', onDuplicate: 'fail', clear: false, atomic: true },
+      never,
+    )
+    expect(result).toMatchObject({ read: 45, imported: 45 })
+    expect((await exported(database)).equals(golden)).toBe(true)
+  })
+
+  test('replaces everything at once with clear, keeps the old database in quarantine and begins an epoch', async () => {
+    const directory = join(root, `clear-${engine}`)
+    const database = await open(engine, directory)
+    await database.write({ operations: [put(1n, 'old'), put(2n, 'old')] })
+    const before = database.state
+    await database.import(pieces(golden), { format: 'binary', onDuplicate: 'fail', clear: true, atomic: true }, never)
+    expect(database.state.count).toBe(45n)
+    expect(database.state.position).toEqual({ epoch: before.position.epoch + 1n, seq: before.position.seq })
+    expect(database.epochs.at(-1)).toMatchObject({
+      reason: 'imported',
+      parentEpoch: before.position.epoch,
+      forkSeq: before.position.seq,
+    })
+    expect(readdirSync(join(directory, 'quarantine'))).toHaveLength(1)
+    expect(readdirSync(join(directory, 'staging'))).toEqual([])
+  })
+
+  test('keeps what it had when an import with clear breaks off', async () => {
+    const database = await open(engine)
+    await database.write({ operations: [put(1n, 'kept')] })
+    const before = database.state
+    const cut = golden.subarray(0, golden.length - 10)
+    await expect(
+      database.import(pieces(cut), { format: 'binary', onDuplicate: 'fail', clear: true, atomic: true }, never),
+    ).rejects.toMatchObject({ code: 'invalid_body' })
+    expect(database.state).toEqual(before)
+    expect(Buffer.from(database.get(1n).record?.data ?? []).toString()).toBe('kept')
+  })
+
+  test('imports into data all or nothing, and says which record stood in the way', async () => {
+    const database = await open(engine)
+    await database.write({ operations: [put(30n, 'mine')] })
+    const options = { format: 'binary', clear: false, atomic: true } as const
+    await expect(database.import(pieces(golden), { ...options, onDuplicate: 'fail' }, never)).rejects.toMatchObject({
+      code: 'duplicate_key',
+      details: { key: '30' },
+    })
+    expect(database.state.count).toBe(1n)
+    expect(await database.import(pieces(golden), { ...options, onDuplicate: 'skip' }, never)).toMatchObject({
+      imported: 44,
+      skipped: 1,
+    })
+    expect(Buffer.from(database.get(30n).record?.data ?? []).toString()).toBe('mine')
+    expect(await database.import(pieces(golden), { ...options, onDuplicate: 'replace' }, never)).toMatchObject({
+      imported: 45,
+      replaced: 45,
+    })
+    expect((await exported(database)).equals(golden)).toBe(true)
+  })
+
+  test('feeds every acknowledged commit in order, and follows', async () => {
+    const database = await open(engine)
+    const stop = new AbortController()
+    const seen: bigint[] = []
+    const keys: bigint[] = []
+    const reading = (async () => {
+      const splitter = new FrameSplitter()
+      for await (const chunk of database.changes({ epoch: 1n, seq: 0n }, true, stop.signal))
+        for (const frame of splitter.push(chunk)) {
+          const header = readFrameHeader(frame)
+          seen.push(header.firstSeq, header.lastSeq)
+          for (const change of changesOf(frame)) if (change.kind === 'put') keys.push(change.record.key)
+          if (header.lastSeq === 30n) stop.abort()
+        }
+    })()
+    for (let i = 0n; i < 10n; i++)
+      await database.write({ operations: [put(i, 'a'), put(i + 100n, 'b'), put(i + 200n, 'c')] })
+    await expect(reading).rejects.toMatchObject({ code: 'cancelled' })
+    expect(keys).toHaveLength(30)
+    // gapless: each commit begins where the last one ended
+    for (let i = 2; i < seen.length; i += 2) expect(seen[i]).toBe((seen[i - 1] as bigint) + 1n)
+    expect(seen[0]).toBe(1n)
+  })
+
+  test('refuses to feed from another branch or a trimmed position', async () => {
+    const database = await open(engine)
+    await database.write({ operations: [put(1n, 'a')] })
+    await database.import(pieces(golden), { format: 'binary', onDuplicate: 'fail', clear: true, atomic: true }, never)
+    const first = (epoch: bigint, seq: bigint) =>
+      database.changes({ epoch, seq }, false, never)[Symbol.asyncIterator]().next()
+    await expect(first(1n, 0n)).rejects.toMatchObject({ code: 'log_trimmed' })
+    await expect(first(7n, 1n)).rejects.toMatchObject({ code: 'conflict' })
+    await expect(first(2n, 99n)).rejects.toMatchObject({ code: 'conflict' })
+  })
+
+  test('holds writes during a freeze and lets them go with its end, by thaw or by time', async () => {
+    const database = await open(engine)
+    await database.write({ operations: [put(1n, 'before')] })
+    const { token, position } = await database.freeze(5000)
+    let written = false
+    const write = database.write({ operations: [put(2n, 'during')] }).then(() => {
+      written = true
+    })
+    await new Promise(resolve => setTimeout(resolve, 150))
+    expect(written).toBe(false)
+    expect(database.state.position).toEqual(position)
+    expect(Buffer.from(database.get(1n).record?.data ?? []).toString()).toBe('before')
+    expect(await database.thaw(token)).toEqual({ withinLease: true })
+    await write
+    await database.freeze(100)
+    await database.write({ operations: [put(3n, 'after the lease')] })
+    expect(database.state.count).toBe(3n)
+  })
+
+  test('removes a range above the atomic limit in slices, each a commit', async () => {
+    const database = await open(engine)
+    for (let batch = 0n; batch < 5n; batch++)
+      await database.write({ operations: Array.from({ length: 5000 }, (_, i) => put(batch * 5000n + BigInt(i), 'x')) })
+    expect(await database.removeRangeSliced({ start: 10n, end: 24_989n })).toMatchObject({ removed: 24_980 })
+    expect(database.state.count).toBe(20n)
+    expect((await database.count(EVERY_KEY, never)).count).toBe(20)
+  })
+
+  test('comes back after a clean end as it was, without a new epoch', async () => {
+    const directory = join(root, `again-${engine}`)
+    let database = await open(engine, directory)
+    await database.write({
+      operations: [
+        put(5n, 'stays'),
+        { op: 'put', key: 6n, term: 0n, cmd: 0n, data: Buffer.from('goes'), expiry: { at: 5n } },
+      ],
+    })
+    const before = database.state
+    await database.close()
+    opened.delete(database)
+    database = await open(engine, directory)
+    expect(database.report).toMatchObject({ lastEnd: 'clean', checkDue: false, foreignWrites: false })
+    expect(database.state).toEqual(before)
+    // expired: stored, counted, and not visible
+    expect(database.get(6n).record).toBeUndefined()
+    expect((await database.count(EVERY_KEY, never)).count).toBe(1)
+  })
+})
