@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
+import { collectDefaultMetrics } from 'prom-client'
 import type { Clock } from '../common/clock.ts'
 import type { Logger } from '../common/log.ts'
 import { databaseCache, databaseController, informersOf } from '../controllers/database/controller.ts'
@@ -44,6 +45,7 @@ const LEASE = 'kvidx-operator'
 /** The control plane: watches, controllers once this replica leads, health and metrics. Errors: those of the connection. */
 export async function startOperator(options: OperatorOptions, clock: Clock, log: Logger): Promise<RunningOperator> {
   const metrics = new KubeMetrics()
+  collectDefaultMetrics({ register: metrics.registry })
   const connection = await Connection.load(options.kubeconfig === undefined ? {} : { kubeconfig: options.kubeconfig })
   const api = new KubeClient({ connection, metrics })
   const identity = `${hostname()}_${randomBytes(4).toString('hex')}`
