@@ -44,6 +44,8 @@ describe.each([
       const read = await fetch(at(key))
       expect(read.headers.get('content-length')).toBe(String(size))
       expect(Buffer.from(await read.arrayBuffer()).equals(body)).toBe(true)
+      const head = await fetch(at(key), { method: 'HEAD' })
+      expect([head.headers.get('content-length'), await head.text()]).toEqual([String(size), ''])
     }
   })
 

@@ -222,6 +222,15 @@ describe('export and import', () => {
     const flipped = Buffer.from(body)
     flipped[0] = 1
     expect((await post(flipped, '?format=binary')).json.code).toBe('invalid_body')
+    // the length of the second record: keys 0 and 1 lead the golden file
+    const at = 24 + 32 + Number(body.readBigUInt64LE(24 + 24)) + 24
+    for (const byte of [0, 7]) {
+      const lengthened = Buffer.from(body)
+      lengthened[at + byte] = 0x40
+      const refused = await post(lengthened, '?format=binary')
+      expect(['invalid_body', 'too_large']).toContain(refused.json.code)
+      expect(refused.json.record).toBeGreaterThanOrEqual(1)
+    }
     const line = await post('{"key":"1","term":"0","cmd":"0","data":""}\n{"key":1}\n', '?format=ndjson')
     expect(line.json).toMatchObject({ code: 'invalid_body', line: 2 })
     expect((await post('', '?format=csv')).json.code).toBe('invalid_body')
