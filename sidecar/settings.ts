@@ -1,4 +1,4 @@
-import { readFileSync, statfsSync, statSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseSidecarConfig, type SidecarConfig } from '../src/api/v1alpha1/sidecar-config.ts'
@@ -6,6 +6,7 @@ import { KvidxError } from '../src/common/errors.ts'
 import type { DatabaseConfig } from './database/config.ts'
 import type { EngineTuning } from './engine/engine.ts'
 import type { ServersConfig } from './server/config.ts'
+import { shareOf, volumeSpace } from './volume/space.ts'
 
 /** How `kvidx sidecar` was called: what the configuration document does not say, because it differs from pod to pod. */
 export interface SidecarOptions {
@@ -37,19 +38,6 @@ export function readConfigFile(path: string): SidecarConfig {
     )
   }
   return parseSidecarConfig(text, path)
-}
-
-type Share = { readonly bytes?: number; readonly percent?: number }
-
-/** An amount that may be given in percent of `whole` bytes. */
-export function shareOf(share: Share, whole: number): number {
-  return share.bytes ?? Math.floor((whole * (share.percent ?? 0)) / 100)
-}
-
-/** Size and free bytes of the file system that a path lies on. */
-export function volumeSpace(path: string): { readonly size: number; readonly free: number } {
-  const stat = statfsSync(path)
-  return { size: stat.blocks * stat.bsize, free: stat.bavail * stat.bsize }
 }
 
 /** The part of the document that the database is opened with. */

@@ -7,6 +7,7 @@ import { asKvidxError, KvidxError } from '../../src/common/errors.ts'
 import type { EngineFigures, EngineKind, Key, KeyRange } from '../engine/engine.ts'
 import { writeCleanExit } from '../volume/clean-exit.ts'
 import type { Identity } from '../volume/identity.ts'
+import type { Seed } from '../volume/seed.ts'
 import { type VolumeLayout, volumeLayout } from '../volume/layout.ts'
 import type { VolumeLock } from '../volume/lock.ts'
 import { swapIn } from '../volume/swap.ts'
@@ -35,8 +36,9 @@ import { type StartReport, start } from './recovery.ts'
 import { engineOptions, openSession, type Session } from './session.ts'
 import { StagedDatabase } from './staged.ts'
 import { EMPTY_STATE, META } from './state.ts'
+import type { Consumers } from './writer-protocol.ts'
 
-export type Lifecycle = 'opening' | 'ready' | 'swapping' | 'failed' | 'stopping' | 'closed'
+export type Lifecycle = 'opening' | 'bootstrapping' | 'ready' | 'swapping' | 'failed' | 'stopping' | 'closed'
 
 /** Runs the long tasks; maintenance gives one. */
 export interface TaskRunner {
@@ -59,11 +61,11 @@ const U64_MAX = 0xffff_ffff_ffff_ffffn
 /** The database of one volume, in this process. Made at once, so that probes have somebody to ask; usable after `open`. */
 export class LocalDatabase implements Database {
   readonly engine: EngineKind
-  readonly config: DatabaseConfig
   readonly layout: VolumeLayout
   readonly board = new HealthBoard()
   readonly #clock: Clock
   readonly #log: Logger
+  #config: DatabaseConfig
   #lifecycle: Lifecycle = 'opening'
   #failure: KvidxError | undefined
   #session: Session | undefined
@@ -74,21 +76,45 @@ export class LocalDatabase implements Database {
   #listeners = new Set<(state: DatabaseState) => void>()
   /** Set while writes that add data are refused: design section 4, NoSpace. */
   noSpace: string | undefined
+  /** Called around a swap: other files have the database's place afterwards. */
+  onSwap: (moment: 'before' | 'after') => void = () => {}
   /** Called when a commit failed for want of space. */
   onNoSpace: (error: KvidxError) => void = () => {}
 
   constructor(config: DatabaseConfig, clock: Clock, log: Logger) {
-    this.config = config
+    this.#config = config
     this.engine = config.engine
     this.layout = volumeLayout(config.dataDirectory)
     this.#clock = clock
     this.#log = log
   }
 
-  /** Errors: those of the start; the database then stays `failed` and says why. */
-  async open(signal: AbortSignal): Promise<StartReport> {
+  get config(): DatabaseConfig {
+    return this.#config
+  }
+
+  /** Takes over what may change while the database is open (bounds of the log), and, before `open`, what the start asks for. */
+  configure(config: DatabaseConfig): void {
+    this.#config = config
+    this.#session?.writer.call('configure', { log: config.changeLog }).catch((error: unknown) => {
+      this.#log.warn({ err: error }, 'the bounds of the change log could not be set')
+    })
+  }
+
+  /** Errors: those of the start; the database then stays `failed` and says why, and may be opened again. @param seed first data of a new volume */
+  async open(signal: AbortSignal, seed?: Seed): Promise<StartReport> {
+    const filling: Seed | undefined =
+      seed &&
+      (async (directory, stop) => {
+        this.#lifecycle = 'bootstrapping'
+        const origin = await seed(directory, stop)
+        this.#lifecycle = 'opening'
+        return origin
+      })
+    this.#lifecycle = 'opening'
+    this.#failure = undefined
     try {
-      const started = await start(this.config, this.layout, this.#clock, this.#log, signal)
+      const started = await start(this.config, this.layout, this.#clock, this.#log, signal, filling)
       this.#lock = started.lock
       this.#identity = started.identity
       this.#report = started.report
@@ -249,6 +275,16 @@ export class LocalDatabase implements Database {
     await this.session().writer.call('setConsumer', { name, position, seen: this.#clock.now() })
   }
 
+  /** What follows the present position is another branch from here on. */
+  async beginEpoch(reason: EpochRecord['reason']): Promise<void> {
+    const { writer } = this.session()
+    writer.epochs = (await writer.call('beginEpoch', { reason, time: BigInt(this.#clock.now()) })).epochs
+  }
+
+  consumers(): Promise<Consumers> {
+    return this.session().writer.call('consumers', {})
+  }
+
   async removeConsumer(name: string): Promise<void> {
     await this.session().writer.call('setConsumer', { name, seen: this.#clock.now() })
   }
@@ -304,12 +340,19 @@ export class LocalDatabase implements Database {
     this.#lifecycle = 'swapping'
     try {
       await old.writer.call('checkpoint', { mode: 'truncate' })
-      const last = old.writer.state
-      await finish(last)
+      await finish(old.writer.state)
+    } catch (error) {
+      // nothing has happened: it serves on
+      this.#lifecycle = 'ready'
+      throw error
+    }
+    this.onSwap('before')
+    try {
       await old.close()
       return await swapIn(this.layout, staged, reason, this.#clock.now())
     } finally {
       await this.#reopen()
+      this.onSwap('after')
     }
   }
 
@@ -417,6 +460,7 @@ export class LocalDatabase implements Database {
       })
     const why = {
       opening: 'it is starting',
+      bootstrapping: 'its first data is being restored or imported',
       swapping: 'its files are being replaced',
       stopping: 'it is stopping',
       closed: 'it is closed',

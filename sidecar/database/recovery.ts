@@ -6,6 +6,7 @@ import { type LastEnd, readLastEnd, removeCleanExit } from '../volume/clean-exit
 import { type Identity, judgeVolume, readIdentity, writeIdentity } from '../volume/identity.ts'
 import { prepareLayout, type VolumeLayout } from '../volume/layout.ts'
 import { lockVolume, type VolumeLock } from '../volume/lock.ts'
+import { forgetSeeded, type Seed, seedVolume } from '../volume/seed.ts'
 import { finishSwap } from '../volume/swap.ts'
 import type { DatabaseConfig } from './config.ts'
 import { openSession, type Session } from './session.ts'
@@ -34,7 +35,7 @@ export interface Started {
 const LOCK_RETRY = 1000
 
 /**
- * The start, in the order of design section 4: layout, identity, lock, unfinished swap, engine recovery, counters. Errors: data_lost, foreign_volume,
+ * The start, in the order of design section 4: layout, identity, lock, unfinished swap, first data, engine recovery, counters. Errors: data_lost, foreign_volume,
  * volume_not_empty, locked (after lockTimeout), engine_corrupt, engine_io.
  */
 export async function start(
@@ -43,24 +44,31 @@ export async function start(
   clock: Clock,
   log: Logger,
   signal: AbortSignal,
+  seed?: Seed,
 ): Promise<Started> {
   // the verdict before anything is written: a foreign or lost volume stays as it is
   const found = await readIdentity(layout)
-  const verdict = judgeVolume(found.identity, found.isNew, config, clock.now())
+  const { allowEmpty } = config.recovery
+  const expected = { ...config, ...(allowEmpty !== undefined && { allowEmpty }) }
+  const verdict = judgeVolume(found.identity, found.isNew, expected, clock.now())
   await prepareLayout(layout)
   const lock = await waitForLock(config, layout, clock, log, signal)
   try {
     const finishedSwap = await finishSwap(layout)
     if (finishedSwap) log.warn({ quarantine: finishedSwap }, 'finished a swap that was interrupted')
-    if (verdict.kind !== 'known') await writeIdentity(layout, verdict.identity)
+    const seeded = verdict.kind === 'new' && seed !== undefined
+    const identity = seeded ? await seedVolume(layout, verdict.identity, seed, signal) : verdict.identity
+    if (verdict.kind !== 'known') await writeIdentity(layout, identity)
+    await forgetSeeded(layout)
     const before = await readdir(layout.database)
-    const lastEnd: LastEnd['kind'] | 'first' = before.length === 0 ? 'first' : (await readLastEnd(layout)).kind
+    const lastEnd: LastEnd['kind'] | 'first' =
+      before.length === 0 || seeded ? 'first' : (await readLastEnd(layout)).kind
     await removeCleanExit(layout)
     const session = await openSession(config, layout.database)
     try {
       const report = await settle(config, session, lastEnd, clock, log)
       return {
-        identity: verdict.identity,
+        identity,
         lock,
         session,
         report: { ...report, volume: verdict.kind, lastEnd, ...(finishedSwap !== undefined && { finishedSwap }) },

@@ -51,6 +51,8 @@ export interface WriterCalls {
   recount: [{ reason: EpochRecord['reason']; always: boolean; time: bigint }, Recount]
   /** Begins an epoch at the present seq. */
   beginEpoch: [{ reason: EpochRecord['reason']; time: bigint }, { epochs: readonly EpochRecord[] }]
+  /** New bounds of the log. */
+  configure: [{ log: WriterData['log'] }, Record<string, never>]
   setConsumer: [{ name: string; position?: Position; seen: number }, Record<string, never>]
   consumers: [Record<string, never>, Consumers]
   close: [Record<string, never>, Record<string, never>]

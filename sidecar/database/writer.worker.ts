@@ -42,6 +42,7 @@ const storedEpochs = engine.view.getMeta(META.epochs)
 const committer = new Committer(engine, stored ? decodeState(stored) : EMPTY_STATE, data.limits)
 let epochs = storedEpochs ? decodeEpochs(storedEpochs) : []
 let consumers: Consumers = readConsumers()
+let logBounds = data.log
 const cancelled = new Set<number>()
 let freeze: { token: string; until: number; timer: NodeJS.Timeout } | undefined
 /** Writes that arrived during a freeze. */
@@ -211,8 +212,14 @@ const calls: { [N in keyof WriterCalls]: (args: WriterCalls[N][0], id: number) =
     consumers = next
     return {}
   },
+  configure: given => {
+    logBounds = given.log
+    trimLog()
+    return {}
+  },
   consumers: () => consumers,
   close: () => {
+    endFreeze()
     engine.close()
     return {}
   },
@@ -276,10 +283,10 @@ function trimLog(): void {
     .map(consumer => parsePosition(consumer.position, 'consumer').seq)
     .reduce((least, seq) => (seq < least ? seq : least), position.seq)
   // trimmed in steps: at every commit it would cost each a little, all at once it would hold one up
-  const overMax = bytes > data.log.maxBytes + TRIM_STEP
-  const overIdle = bytes > data.log.idleBytes + TRIM_STEP && slowest > logBase.seq
+  const overMax = bytes > logBounds.maxBytes + TRIM_STEP
+  const overIdle = bytes > logBounds.idleBytes + TRIM_STEP && slowest > logBase.seq
   if (!overIdle && !overMax) return
-  let excess = bytes - (overMax ? data.log.maxBytes : data.log.idleBytes)
+  let excess = bytes - (overMax ? logBounds.maxBytes : logBounds.idleBytes)
   let through = logBase
   engine.view.scanLog(logBase.seq + 1n, frame => {
     if (excess <= 0 || (!overMax && frame.lastSeq > slowest) || frame.lastSeq >= position.seq) return false

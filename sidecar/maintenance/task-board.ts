@@ -13,8 +13,8 @@ export interface TaskContext {
 
 export interface Task {
   readonly name: TaskName
-  /** Milliseconds between runs by schedule; undefined: only when asked. */
-  readonly interval?: number
+  /** When it runs next by schedule, Unix ms, asked after each run and when settings change; undefined: only when asked for. */
+  next?(now: number): number | undefined
   /** Parameters that a caller may give. */
   readonly parameters: readonly string[]
   run(context: TaskContext): Promise<Record<string, unknown>>
@@ -40,6 +40,7 @@ export class TaskBoard implements TaskRunner {
   readonly #clock: Clock
   readonly #entries = new Map<TaskName, Entry>()
   readonly #listener: TaskListener
+  #started = false
   #stopped = false
 
   constructor(tasks: readonly Task[], clock: Clock, listener: TaskListener) {
@@ -59,7 +60,14 @@ export class TaskBoard implements TaskRunner {
   }
 
   start(): void {
-    for (const entry of this.#entries.values()) this.#schedule(entry)
+    this.#started = true
+    this.reschedule()
+  }
+
+  /** The settings changed: asks each task anew when it runs. */
+  reschedule(): void {
+    if (!this.#started) return
+    for (const entry of this.#entries.values()) if (!entry.running) this.#schedule(entry)
   }
 
   /** Errors: invalid_parameter for a parameter that the task does not have; what the task throws. Joins a run under way. */
@@ -102,11 +110,14 @@ export class TaskBoard implements TaskRunner {
   }
 
   #schedule(entry: Entry): void {
-    const { interval } = entry.task
-    if (interval === undefined || this.#stopped) return
+    if (!this.#started || this.#stopped) return
     entry.timer?.cancel()
-    entry.status = { ...entry.status, nextRun: this.#clock.now() + interval }
-    entry.timer = this.#clock.setTimer(interval, () => {
+    const now = this.#clock.now()
+    const nextRun = entry.task.next?.(now)
+    const { nextRun: _, ...rest } = entry.status
+    entry.status = { ...rest, ...(nextRun !== undefined && { nextRun }) }
+    if (nextRun === undefined) return
+    entry.timer = this.#clock.setTimer(Math.max(0, nextRun - now), () => {
       const run = entry.running ?? this.#begin(entry, {})
       // its failure stands in the status; the next run comes all the same
       run.promise.catch(() => {})

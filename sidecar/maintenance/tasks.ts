@@ -13,14 +13,14 @@ const SLICE_MS = 50
 const FIRST_SLICE = 500
 
 /** Removes expired records in slices that adapt to the disk, so that no write waits for more than about 50 ms. */
-export function expireTask(database: LocalDatabase, settings: Settings['expiry'], clock: Clock): Task {
+export function expireTask(database: LocalDatabase, settings: () => Settings['expiry'], clock: Clock): Task {
   return {
     name: 'expire',
-    interval: settings.interval,
+    next: now => now + settings().interval,
     parameters: [],
     async run({ signal }) {
       const until = BigInt(clock.now())
-      let limit = Math.min(FIRST_SLICE, settings.batchSize)
+      let limit = Math.min(FIRST_SLICE, settings().batchSize)
       let removed = 0
       for (;;) {
         if (signal.aborted) throw new KvidxError('cancelled', 'expiry was cancelled')
@@ -29,17 +29,17 @@ export function expireTask(database: LocalDatabase, settings: Settings['expiry']
         removed += slice.removed
         if (slice.removed < limit) return { removed }
         const took = clock.monotonic() - began
-        limit = Math.max(10, Math.min(settings.batchSize, Math.floor((limit * SLICE_MS) / 2 / Math.max(1, took))))
+        limit = Math.max(10, Math.min(settings().batchSize, Math.floor((limit * SLICE_MS) / 2 / Math.max(1, took))))
       }
     },
   }
 }
 
 /** Moves the WAL into the database; cuts the file when no reader holds it. */
-export function checkpointTask(database: LocalDatabase, settings: Settings['checkpoint']): Task {
+export function checkpointTask(database: LocalDatabase, settings: () => Settings['checkpoint']): Task {
   return {
     name: 'checkpoint',
-    interval: settings.interval,
+    next: now => now + settings().interval,
     parameters: [],
     async run({ signal }) {
       const { writer, readers } = database.session()
@@ -53,10 +53,10 @@ export function checkpointTask(database: LocalDatabase, settings: Settings['chec
 }
 
 /** Gives unused pages back, a slice at a time between commits. */
-export function vacuumTask(database: LocalDatabase, settings: Settings['vacuum']): Task {
+export function vacuumTask(database: LocalDatabase, settings: () => Settings['vacuum']): Task {
   return {
     name: 'vacuum',
-    interval: settings.interval,
+    next: now => now + settings().interval,
     parameters: [],
     async run({ signal }) {
       const { writer } = database.session()

@@ -15,6 +15,8 @@ export interface Identity {
   /** Unix ms */
   readonly created: number
   readonly bootstrappedFrom?: string
+  /** What the first data was: lineage, position, digest, files. */
+  readonly origin?: Readonly<Record<string, unknown>>
 }
 
 export interface IdentityExpectation {

@@ -1,0 +1,55 @@
+import type { Clock } from '../src/common/clock.ts'
+import { asKvidxError, type ErrorCode, type KvidxError } from '../src/common/errors.ts'
+
+/** What no waiting mends: only another configuration does, or a person with the files, who then restarts the process. */
+const UNTIL_CHANGED: ReadonlySet<ErrorCode> = new Set([
+  'data_lost',
+  'foreign_volume',
+  'volume_not_empty',
+  'conflict',
+  'engine_corrupt',
+  'engine_unavailable',
+  'setting_unsupported',
+  'invalid_parameter',
+])
+
+/** Between attempts at what may mend itself (the disk, a port, a store), ms. */
+const RETRY = 10_000
+
+export interface Attempts {
+  readonly clock: Clock
+  /** Registers for changes of the configuration; returns how to stop. */
+  onChange(listener: () => void): () => void
+  failed(error: KvidxError, retryIn: number | undefined): void
+}
+
+/**
+ * Tries until it works: again when the configuration changes, and every 10 s where waiting may help. So a pod is healed by setting
+ * `recovery.allowEmpty`, say, without a hand on the pod. Rejects with the last error once the signal is aborted.
+ */
+export async function untilItWorks<T>(attempt: () => Promise<T>, attempts: Attempts, signal: AbortSignal): Promise<T> {
+  for (;;) {
+    // from before the attempt: a change during it counts, too
+    let changed = (): void => {}
+    const change = new Promise<void>(resolve => {
+      changed = resolve
+    })
+    const unregister = attempts.onChange(() => changed())
+    const waiting = new AbortController()
+    try {
+      return await attempt()
+    } catch (error) {
+      const failure = asKvidxError(error)
+      if (signal.aborted) throw failure
+      const retryIn = UNTIL_CHANGED.has(failure.code) ? undefined : RETRY
+      attempts.failed(failure, retryIn)
+      const stop = AbortSignal.any([signal, waiting.signal])
+      const pause = attempts.clock.sleep(retryIn ?? Number.POSITIVE_INFINITY, stop).catch(() => {})
+      await Promise.race([change, pause])
+      if (signal.aborted) throw failure
+    } finally {
+      unregister()
+      waiting.abort()
+    }
+  }
+}
