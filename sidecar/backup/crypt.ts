@@ -1,7 +1,6 @@
-import { hkdfSync, randomBytes, webcrypto } from 'node:crypto'
+import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto'
 import { KvidxError } from '../../src/common/errors.ts'
 import { ENCRYPTED_MAGIC, type KeyRing, type MasterKey } from './key-ring.ts'
-import { pipelined } from './pipelined.ts'
 import { blocks } from './store/body.ts'
 
 /** Encrypted files: docs/formats.md, section 10. */
@@ -15,11 +14,10 @@ const TAG = 16
 const HEADER = 80
 const VERSION = 1
 const INFO = 'kvidx backup file v1'
-/** Frames that libuv's threads work on at once. */
-const DEPTH = 2
+const CIPHER = 'aes-256-gcm'
 
 interface FileKey {
-  readonly key: webcrypto.CryptoKey
+  readonly key: Buffer
   /** Tells a wrong key from damage without touching a frame. */
   readonly check: Buffer
 }
@@ -31,18 +29,19 @@ export async function* encrypt(source: AsyncIterable<Uint8Array>, master: Master
   header.writeUInt32LE(VERSION, 8)
   header.writeUInt32LE(FRAME, 12)
   randomBytes(32).copy(header, 16)
-  const file = await deriveKey(master, header)
+  const file = deriveKey(master, header)
   file.check.copy(header, 48)
   header.write(master.id, 64, 'ascii')
   yield header
-  yield* pipelined(withLast(blocks(source, FRAME)), DEPTH, async ({ block, last }, index) => {
-    const sealed = await webcrypto.subtle.encrypt(
-      parameters(index, last, header),
-      file.key,
-      block as Uint8Array<ArrayBuffer>,
-    )
-    return new Uint8Array(sealed)
-  })
+  let index = 0
+  for await (const { block, last } of withLast(blocks(source, FRAME))) {
+    const cipher = createCipheriv(CIPHER, file.key, nonce(index++, last), { authTagLength: TAG })
+    cipher.setAAD(header)
+    const sealed = cipher.update(block)
+    cipher.final()
+    if (sealed.length > 0) yield sealed
+    yield cipher.getAuthTag()
+  }
 }
 
 /**
@@ -53,17 +52,19 @@ export async function* decrypt(source: AsyncIterable<Uint8Array>, ring: KeyRing)
   const reader = new HeaderReader(source)
   try {
     const header = await reader.header()
-    const file = await openHeader(header, ring)
+    const file = openHeader(header, ring)
     const size = header.readUInt32LE(12)
-    yield* pipelined(withLast(blocks(reader.rest(), size + TAG)), DEPTH, ({ block, last }, index) =>
-      openFrame(file.key, header, block, index, last, size),
-    )
+    let index = 0
+    for await (const { block, last } of withLast(blocks(reader.rest(), size + TAG))) {
+      const plain = openFrame(file.key, header, block, index++, last, size)
+      if (plain.length > 0) yield plain
+    }
   } finally {
     await reader.close()
   }
 }
 
-async function openHeader(header: Buffer, ring: KeyRing): Promise<FileKey> {
+function openHeader(header: Buffer, ring: KeyRing): FileKey {
   if (!header.subarray(0, 8).equals(ENCRYPTED_MAGIC))
     throw damaged('is not an encrypted file of kvidx (it does not begin with KVIDXENC)')
   if (header.readUInt32LE(8) !== VERSION)
@@ -79,53 +80,48 @@ async function openHeader(header: Buffer, ring: KeyRing): Promise<FileKey> {
       `the file is encrypted with key ${id}; ${ring.ids.length === 0 ? 'no key was given' : `the given ones are ${ring.ids.join(', ')}`}`,
       { fileKeyId: id, givenKeyIds: ring.ids },
     )
-  const file = await deriveKey(master, header)
+  const file = deriveKey(master, header)
   // the id is made from the key, so this is damage of the header and not another key
   if (!file.check.equals(header.subarray(48, 64))) throw damaged(`has a damaged header (its check of key ${id} fails)`)
   return file
 }
 
-async function openFrame(
-  key: webcrypto.CryptoKey,
-  header: Buffer,
-  block: Buffer,
-  index: number,
-  last: boolean,
-  size: number,
-): Promise<Uint8Array> {
+function openFrame(key: Buffer, header: Buffer, block: Buffer, index: number, last: boolean, size: number): Buffer {
   if (block.length < TAG) throw damaged(`ends inside frame ${index}`)
-  const open = async (asLast: boolean) => {
-    const data = block as Uint8Array<ArrayBuffer>
-    return new Uint8Array(await webcrypto.subtle.decrypt(parameters(index, asLast, header), key, data))
-  }
+  const plain = tryFrame(key, header, block, index, last)
+  if (plain) return plain
+  // why it failed is worth one more try: the frame itself may be sound and stand where it should not
+  const sound = tryFrame(key, header, block, index, !last) !== undefined
+  if (sound && last) throw damaged(`is cut off behind frame ${index}`)
+  if (sound) throw damaged(`goes on behind its last frame ${index}`)
+  throw damaged(`is damaged, cut off or out of order in frame ${index} (bytes ${HEADER + index * (size + TAG)} and on)`)
+}
+
+/** The plaintext, or undefined when the frame is not authentic. */
+function tryFrame(key: Buffer, header: Buffer, block: Buffer, index: number, last: boolean): Buffer | undefined {
+  const decipher = createDecipheriv(CIPHER, key, nonce(index, last), { authTagLength: TAG })
+  decipher.setAAD(header)
+  decipher.setAuthTag(block.subarray(block.length - TAG))
+  const plain = decipher.update(block.subarray(0, block.length - TAG))
   try {
-    return await open(last)
+    decipher.final()
+    return plain
   } catch {
-    // why it failed is worth one more try: the frame itself may be sound and stand where it should not
-    const sound = await open(!last).then(
-      () => true,
-      () => false,
-    )
-    if (sound && last) throw damaged(`is cut off behind frame ${index}`)
-    if (sound) throw damaged(`goes on behind its last frame ${index}`)
-    throw damaged(
-      `is damaged, cut off or out of order in frame ${index} (bytes ${HEADER + index * (size + TAG)} and on)`,
-    )
+    return undefined
   }
 }
 
 /** Counter and last-flag are in the nonce, the header is authenticated with every frame: no frame fits anywhere else. */
-function parameters(index: number, last: boolean, header: Buffer): webcrypto.AesGcmParams {
+function nonce(index: number, last: boolean): Buffer {
   const iv = Buffer.alloc(12)
   iv.writeBigUInt64LE(BigInt(index), 0)
   iv.writeUInt32LE(last ? 1 : 0, 8)
-  return { name: 'AES-GCM', iv, additionalData: header as Uint8Array<ArrayBuffer>, tagLength: TAG * 8 }
+  return iv
 }
 
-async function deriveKey(master: MasterKey, header: Buffer): Promise<FileKey> {
+function deriveKey(master: MasterKey, header: Buffer): FileKey {
   const derived = Buffer.from(hkdfSync('sha256', master.bytes, header.subarray(16, 48), INFO, 48))
-  const key = await webcrypto.subtle.importKey('raw', derived.subarray(0, 32), 'AES-GCM', false, ['encrypt', 'decrypt'])
-  return { key, check: derived.subarray(32) }
+  return { key: derived.subarray(0, 32), check: derived.subarray(32) }
 }
 
 /** Tells of each block whether it is the last: one is held back. */

@@ -18,8 +18,8 @@ export interface Loaded {
 /** Bytes that one record may have: far above any limit a database can be given, far below what ends the process. */
 const LARGEST_DATA = 512 * 1024 * 1024
 /** One engine transaction. */
-const BATCH_RECORDS = 20_000
-const BATCH_BYTES = 16 * 1024 * 1024
+const BATCH_RECORDS = 10_000
+const BATCH_BYTES = 4 * 1024 * 1024
 
 /**
  * Loads the records and expiries of a Full into an empty engine and compares everything with its manifest. Memory is bounded by a batch and the largest

@@ -3,14 +3,15 @@ import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
 import { constants, createZstdDecompress, zstdCompress } from 'node:zlib'
 import { KvidxError } from '../../src/common/errors.ts'
-import { pipelined } from './pipelined.ts'
-import { blocks } from './store/body.ts'
 import { ZstdFrameWalker } from './zstd-frames.ts'
 
 const compressBlock = promisify(zstdCompress)
 
-/** Each block becomes a zstd frame of its own: blocks are compressed in parallel, and a file of several frames is a plain zstd file to everybody. */
-const BLOCK = 4 * 1024 * 1024
+/**
+ * Each block becomes a zstd frame of its own: blocks are compressed in parallel, and a file of several frames is a plain zstd file to everybody. Level 1
+ * looks back half a MiB, so larger blocks would save next to nothing.
+ */
+const BLOCK = 2 * 1024 * 1024
 const THREADS = 2
 const CHUNK = 1024 * 1024
 /** 64 MiB: what a reader gives to a file that says it needs a large window. Ours need 4 MiB at most. */
@@ -18,10 +19,47 @@ const LARGEST_WINDOW_LOG = 26
 
 export const DEFAULT_ZSTD_LEVEL = 1
 
-/** Compresses to zstd with checksums. Memory: about five blocks of 4 MiB. @param level 1 … 19 */
-export function compress(source: AsyncIterable<Uint8Array>, level = DEFAULT_ZSTD_LEVEL): AsyncGenerator<Uint8Array> {
+/** Compresses to zstd with checksums. Memory: three blocks, used again and again, and what comes out of two. @param level 1 … 19 */
+export async function* compress(
+  source: AsyncIterable<Uint8Array>,
+  level = DEFAULT_ZSTD_LEVEL,
+): AsyncGenerator<Uint8Array> {
   const params = { [constants.ZSTD_c_compressionLevel]: level, [constants.ZSTD_c_checksumFlag]: 1 }
-  return pipelined(blocks(source, BLOCK), THREADS, block => compressBlock(block, { params }))
+  const running: { block: Buffer<ArrayBuffer>; result: Promise<Buffer> }[] = []
+  // buffers of this size are garbage that is collected late: they are reused instead
+  const free: Buffer<ArrayBuffer>[] = []
+  let block = Buffer.allocUnsafeSlow(BLOCK)
+  let have = 0
+  let given = false
+  const start = () => {
+    const result = compressBlock(block.subarray(0, have), { params, chunkSize: CHUNK })
+    // a failure is met when its turn comes; until then it must not count as unhandled
+    result.catch(() => undefined)
+    running.push({ block, result })
+    given = true
+  }
+  const oldest = async () => {
+    const first = running.shift()
+    if (!first) throw new KvidxError('internal', 'no block is being compressed')
+    const compressed = await first.result
+    free.push(first.block)
+    return compressed
+  }
+  for await (const chunk of source) {
+    for (let at = 0; at < chunk.length; ) {
+      const take = Math.min(BLOCK - have, chunk.length - at)
+      block.set(chunk.subarray(at, at + take), have)
+      have += take
+      at += take
+      if (have < BLOCK) continue
+      start()
+      if (running.length >= THREADS) yield await oldest()
+      block = free.pop() ?? Buffer.allocUnsafeSlow(BLOCK)
+      have = 0
+    }
+  }
+  if (have > 0 || !given) start()
+  while (running.length > 0) yield await oldest()
 }
 
 /** Decompresses a whole zstd file. Errors: backup_corrupt when it is damaged, cut off or followed by something else; errors of the source as they are. */

@@ -11,8 +11,8 @@ const SMALLEST_PART = 8 * MIB
 /** For streams of unknown length. */
 const DEFAULT_PART = 16 * MIB
 /** What parts in flight may hold together. One more part is being filled meanwhile. */
-const MEMORY = 64 * MIB
-const LARGEST_PART = 64 * MIB
+const MEMORY = 48 * MIB
+const LARGEST_PART = 48 * MIB
 
 export interface PartPlan {
   /** bytes of each part but the last */
@@ -21,7 +21,7 @@ export interface PartPlan {
   readonly concurrency: number
 }
 
-/** Chooses part size and concurrency so that memory stays below 128 MiB. Errors: too_large above 625 GiB. @param atMost bytes of the body, undefined when unknown */
+/** Chooses part size and concurrency so that memory stays below 96 MiB. Errors: too_large above 468 GiB. @param atMost bytes of the body, undefined when unknown */
 export function planParts(atMost: number | undefined): PartPlan {
   const wanted = atMost === undefined ? DEFAULT_PART : Math.ceil(atMost / MOST_PARTS / MIB) * MIB
   if (wanted > LARGEST_PART)
@@ -30,7 +30,7 @@ export function planParts(atMost: number | undefined): PartPlan {
       `an object of ${atMost} bytes is above the ${(LARGEST_PART / MIB) * MOST_PARTS} MiB that one multipart upload takes in bounded memory`,
     )
   const size = Math.max(SMALLEST_PART, wanted)
-  return { size, concurrency: Math.min(4, Math.max(1, Math.floor(MEMORY / size))) }
+  return { size, concurrency: Math.min(3, Math.max(1, Math.floor(MEMORY / size))) }
 }
 
 interface Part {
