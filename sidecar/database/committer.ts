@@ -61,24 +61,20 @@ export class Committer {
 
   /**
    * Commits a group at wall-clock time `now` (Unix ms). One verdict for each request, in order. When the engine refuses the
-   * group, each request is tried alone, so that one that cannot be stored does not take the others with it.
+   * group (no space, say), each request is tried alone, so that one that cannot be stored does not take the others with it.
+   * Throws engine_io, engine_corrupt, internal: the outcome is unknown and this engine must not be used any more.
    */
   commit(requests: readonly WriteRequest[], now: bigint): Verdict[] {
     try {
       return this.#transact(requests, now)
     } catch (error) {
-      const failure =
-        error instanceof KvidxError
-          ? error
-          : new KvidxError('engine_io', `the commit failed: ${String(error)}`, {}, error)
+      const failure = refusal(error)
       if (requests.length <= 1) return requests.map(() => failure)
       return requests.map(request => {
         try {
           return this.#transact([request], now)[0] as Verdict
         } catch (single) {
-          return single instanceof KvidxError
-            ? single
-            : new KvidxError('engine_io', `the commit failed: ${String(single)}`, {}, single)
+          return refusal(single)
         }
       })
     }
@@ -399,6 +395,12 @@ export class Committer {
       maxBytes,
     })
   }
+}
+
+/** What a failed transaction means for its requests; rethrown when only a restart, with its recovery, can tell what is on the disk. */
+function refusal(error: unknown): KvidxError {
+  if (error instanceof KvidxError && !['engine_io', 'engine_corrupt', 'internal'].includes(error.code)) return error
+  throw error
 }
 
 /** An expired record is gone for every reader from the very millisecond of its expiry. */
