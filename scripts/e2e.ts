@@ -106,9 +106,16 @@ async function install(): Promise<void> {
   await must('kubectl', ['label', '--overwrite', 'namespace', NAMESPACE, ...labels], { env })
   const values = [`image.repository=${image.slice(0, colon)}`, `image.tag=${image.slice(colon + 1)}`]
   const args = ['upgrade', '--install', RELEASE, 'charts/kvidx-operator', '--namespace', NAMESPACE]
+  const { code } = await run('helm', ['status', RELEASE, '--namespace', NAMESPACE], { env, quiet: true })
   await must('helm', [...args, ...values.flatMap(value => ['--set-string', value]), '--wait', '--timeout', '120s'], {
     env,
   })
+  if (code === 0) {
+    // the image has new content under its old tag, which no Deployment notices
+    const deployment = ['--namespace', NAMESPACE, 'rollout']
+    await must('kubectl', [...deployment, 'restart', `deployment/${RELEASE}`], { env })
+    await must('kubectl', [...deployment, 'status', `deployment/${RELEASE}`, '--timeout=120s'], { env })
+  }
   lap('chart installed, operator ready')
 }
 
