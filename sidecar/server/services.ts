@@ -8,9 +8,9 @@ export interface AdminServices {
   readonly namespace: string
   readonly name: string
   /** The configured store without credentials, as a URL; absent: none is configured. */
-  readonly store?: string
+  readonly store?: string | undefined
   /** Directory of the encryption keys and the name of the one in use. */
-  readonly encryption?: { readonly directory: string; readonly keyId: string }
+  readonly encryption?: { readonly directory: string; readonly keyId: string } | undefined
   /** Release it. */
   snapshot(signal: AbortSignal): Promise<SnapshotSource>
   consumers(): Promise<Readonly<Record<string, { readonly position: string; readonly seen: number }>>>

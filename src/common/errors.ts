@@ -26,6 +26,7 @@ export const ERRORS = {
   request_timeout: { status: 408, title: 'The request did not arrive in time', retryable: true },
   conflict: { status: 409, title: 'The state of the database does not allow this now' },
   duplicate_key: { status: 409, title: 'The key exists already' },
+  superseded: { status: 409, title: 'It was meant for an earlier epoch of the database' },
   volume_not_empty: { status: 409, title: 'The volume has data already' },
   log_trimmed: { status: 410, title: 'The change log no longer reaches back that far' },
   condition_failed: { status: 412, title: 'The condition does not hold' },
