@@ -19,6 +19,8 @@ const LAST_KEY = EVERY_KEY.end
 /** Keys looked at before a slice ends without bytes (all expired, say), so that others get their turn. */
 const SLICE_RECORDS = 50_000
 const EXPIRIES_PER_FRAME = 10_000
+/** Expiries that are put in key order in memory: about 20 MB. Reading every record for the sake of them costs as much as the records themselves. */
+const SORTED_EXPIRIES = 200_000n
 
 export function recordSlices(
   snapshot: EngineSnapshot,
@@ -82,16 +84,43 @@ export function recordSlices(
 /** The bytes of `expiries.bin`: docs/formats.md, section 3. Expiries are gathered by time and written by key. */
 export function expirySlices(snapshot: EngineSnapshot, state: DatabaseState): () => Slice {
   const frame = new FrameBuilder()
-  let next = 0n
-  let began = false
-  let done = state.expiring === 0n
+  const next = state.expiring <= SORTED_EXPIRIES ? sortedExpiries(snapshot) : walkedExpiries(snapshot)
   const after = { count: state.count, dataBytes: state.dataBytes, digest: state.digest }
+  let began = false
   return () => {
     const header = began ? new Uint8Array(0) : new Uint8Array(changeFileHeader('expiries'))
     began = true
-    if (done) return { chunk: header, end: true }
     frame.reset()
-    // the index is ordered by time; only a walk over the keys gives key order with bounded memory
+    const done = state.expiring === 0n || next(frame)
+    const body =
+      frame.changeCount === 0 ? new Uint8Array(0) : new Uint8Array(frame.finish(state.position, state.time, after))
+    return { chunk: join([header, body]), end: done }
+  }
+}
+
+/** Few enough to be put in key order in memory, by the index alone; returns true with the last. */
+function sortedExpiries(snapshot: EngineSnapshot): (frame: FrameBuilder) => boolean {
+  let all: { key: bigint; expiresAt: bigint }[] | undefined
+  let at = 0
+  return frame => {
+    if (!all) {
+      const gathered: { key: bigint; expiresAt: bigint }[] = []
+      snapshot.scanExpiries(LAST_KEY, Number.MAX_SAFE_INTEGER, ({ key, expiresAt }) => {
+        gathered.push({ key, expiresAt })
+      })
+      all = gathered.sort((a, b) => (a.key < b.key ? -1 : 1))
+    }
+    const end = Math.min(all.length, at + EXPIRIES_PER_FRAME)
+    for (const { key, expiresAt } of all.slice(at, end)) frame.expiry(key, expiresAt)
+    at = end
+    return at === all.length
+  }
+}
+
+/** The index is ordered by time; with many of them only a walk over the keys gives key order with bounded memory. */
+function walkedExpiries(snapshot: EngineSnapshot): (frame: FrameBuilder) => boolean {
+  let next = 0n
+  return frame => {
     let seen = 0
     let last: bigint | undefined
     let stopped = false
@@ -101,11 +130,9 @@ export function expirySlices(snapshot: EngineSnapshot, state: DatabaseState): ()
       stopped = frame.changeCount >= EXPIRIES_PER_FRAME || ++seen >= SLICE_RECORDS
       return !stopped
     })
-    done = !stopped || last === undefined || last === LAST_KEY
-    if (last !== undefined && !done) next = last + 1n
-    const body =
-      frame.changeCount === 0 ? new Uint8Array(0) : new Uint8Array(frame.finish(state.position, state.time, after))
-    return { chunk: join([header, body]), end: done }
+    if (!stopped || last === undefined || last === LAST_KEY) return true
+    next = last + 1n
+    return false
   }
 }
 
