@@ -36,7 +36,7 @@ export interface KeyRange {
 export const EVERY_KEY: KeyRange = { start: 0n, end: 0xffff_ffff_ffff_ffffn }
 
 /** `false` ends the walk, anything else goes on. */
-export type Visit<T> = (item: T) => boolean | undefined | void
+export type Visit<T> = (item: T) => unknown
 
 /** One frame of the change log: an encoded commit (docs/formats.md), opaque to the engine. */
 export interface LogFrame {

@@ -11,8 +11,8 @@ import { type SidecarProcess, startSidecarProcess } from '../support/sidecar-pro
  * kill -9 under write load. Each of the writers owns its keys and knows, for each of them, the last acknowledged value and the one that is under
  * way; after the restart the database must hold the first or the second.
  */
-const CYCLES = Number(process.env['KVIDX_FAULT_CYCLES'] ?? 100)
-const SEED = Number(process.env['KVIDX_FAULT_SEED'] ?? Date.now() % 1_000_000)
+const CYCLES = Number(process.env.KVIDX_FAULT_CYCLES ?? 100)
+const SEED = Number(process.env.KVIDX_FAULT_SEED ?? Date.now() % 1_000_000)
 const WRITERS = 16
 const KEYS_EACH = 40
 

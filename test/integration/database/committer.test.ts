@@ -58,19 +58,17 @@ const options = fc
 const operation: fc.Arbitrary<Operation> = fc.oneof(
   {
     weight: 5,
-    arbitrary: fc
-      .tuple(key, term, data, expiry, options)
-      .map(
-        ([k, t, d, e, o]): Operation => ({
-          op: 'put',
-          key: k,
-          term: t,
-          cmd: 7n,
-          data: d,
-          ...(e && { expiry: e }),
-          ...o,
-        }),
-      ),
+    arbitrary: fc.tuple(key, term, data, expiry, options).map(
+      ([k, t, d, e, o]): Operation => ({
+        op: 'put',
+        key: k,
+        term: t,
+        cmd: 7n,
+        data: d,
+        ...(e && { expiry: e }),
+        ...o,
+      }),
+    ),
   },
   fc
     .tuple(fc.constantFrom('append' as const, 'prepend' as const), key, data)
@@ -215,7 +213,7 @@ describe('any sequence of operations', () => {
           expect(contentOf(writer)).toEqual([...model.values()].sort((a, b) => (a.key < b.key ? -1 : 1)))
           expectConsistent(writer, committer.state)
           if (committer.state.position.seq > 0n)
-          expect(decodeState(writer.view.getMeta(META.state) ?? Buffer.alloc(0))).toEqual(committer.state)
+            expect(decodeState(writer.view.getMeta(META.state) ?? Buffer.alloc(0))).toEqual(committer.state)
 
           const copy = await open(other)
           let state = EMPTY_STATE
