@@ -1,17 +1,19 @@
 import { type Clock, systemClock } from '../src/common/clock.ts'
-import { asKvidxError } from '../src/common/errors.ts'
-import { createLog } from '../src/common/log.ts'
+import { createLog, type Log } from '../src/common/log.ts'
 import { LocalDatabase } from './database/local-database.ts'
+import { LiveConfig } from './live-config.ts'
 import { Maintenance } from './maintenance/maintenance.ts'
+import { untilItWorks } from './opening.ts'
+import { Protection } from './protection.ts'
 import { OperationsServer } from './server/operations.ts'
 import { startServers } from './server/servers.ts'
-import { databaseConfigOf, readConfigFile, type SidecarOptions, serversConfigOf } from './settings.ts'
+import { databaseConfigOf, type SidecarOptions, serversConfigOf } from './settings.ts'
 
 export interface RunningSidecar {
   readonly database: LocalDatabase
   /** `http://host:port` */
   readonly opsAddress: string
-  /** Resolves with the data address once the database is open and served; rejects when it cannot be opened. */
+  /** Resolves with the data address once the database is open and served; rejects when the process is stopped before. */
   readonly serving: Promise<string>
   /** Design section 4, SIGTERM: stop accepting, finish, checkpoint, close, mark. */
   stop(): Promise<void>
@@ -19,48 +21,82 @@ export interface RunningSidecar {
 
 /**
  * The engine process of one database. The operations port answers from the first moment: a database that cannot be opened is a
- * process that says why, not one that dies again and again. Errors: invalid_manifest, and the system's when a port is taken.
+ * process that says why and tries again, not one that dies again and again. Errors: invalid_manifest, and the system's when a port is taken.
  */
 export async function startSidecar(options: SidecarOptions, clock: Clock = systemClock): Promise<RunningSidecar> {
-  const config = readConfigFile(options.configFile)
-  const { namespace, name } = config.static
-  const log = createLog({
-    name: 'sidecar',
-    level: config.dynamic.monitoring.logLevel,
-    bindings: { namespace, database: name },
+  let log: Log | undefined
+  const live = LiveConfig.open(options.configFile, ({ static: { namespace, name }, dynamic }) => {
+    log = createLog({ name: 'sidecar', level: dynamic.monitoring.logLevel, bindings: { namespace, database: name } })
+    return log.logger
   })
-  const { logger } = log
-  const database = new LocalDatabase(await databaseConfigOf(config, options), clock, logger)
-  const maintenance = new Maintenance(database, config.dynamic, clock, logger)
-  const serversConfig = serversConfigOf(config, options)
+  const { logger } = log as unknown as Log
+  const database = new LocalDatabase(await databaseConfigOf(live.current, options), clock, logger)
+  const maintenance = new Maintenance(database, live, clock, logger)
+  const protection = new Protection(database, live.current.dynamic.backup, clock, logger)
+  const serversConfig = serversConfigOf(live.current, options)
   const operations = await OperationsServer.start(
-    { ...serversConfig.operations, status: () => ({ ...statusOf(database), ...maintenance.status() }) },
+    {
+      ...serversConfig.operations,
+      status: () => ({
+        ...statusOf(database),
+        ...maintenance.status(),
+        ...protection.status(),
+        ...(live.restartNeeded && { restartNeeded: true }),
+      }),
+    },
     logger,
   )
   operations.attach(database)
+  protection.register(operations.metrics.registry)
   const stopping = new AbortController()
+  live.onChange(dynamic => {
+    log?.setLevel(dynamic.monitoring.logLevel)
+    protection.configure(dynamic.backup)
+    databaseConfigOf(live.current, options)
+      .then(config => database.configure(config))
+      .catch((error: unknown) => logger.error({ err: error }, 'the new configuration could not be taken up'))
+  })
+  await live.watch(clock)
 
+  const attempts = {
+    clock,
+    onChange: (listener: () => void) => live.onChange(listener),
+    failed: (error: Error & { code: string; details: object }, retryIn: number | undefined) =>
+      logger.error(
+        { err: error, code: error.code, details: error.details, ...(retryIn !== undefined && { retryIn }) },
+        'the database cannot be served',
+      ),
+  }
+  const open = async () => {
+    database.configure(await databaseConfigOf(live.current, options))
+    return database.open(stopping.signal, protection.seed(live.current.dynamic))
+  }
   const serve = async () => {
-    const report = await database.open(stopping.signal)
+    const report = await untilItWorks(open, attempts, stopping.signal)
     logger.info({ ...report, engine: database.engineVersion, lineage: database.lineage }, 'the database is open')
+    await protection.settle()
     await maintenance.start(report)
-    const servers = await startServers(database, serversConfig, logger, { operations, clock })
+    const servers = await untilItWorks(
+      () => startServers(database, serversConfig, logger, { operations, clock, services: protection.services }),
+      attempts,
+      stopping.signal,
+    )
+    await protection.start()
     logger.info({ dataApi: servers.dataAddress, operations: servers.opsAddress, socket: servers.socketPath }, 'serving')
     return servers
   }
   const servers = serve()
-  servers.catch((error: unknown) => {
-    const failure = asKvidxError(error)
-    if (!stopping.signal.aborted)
-      logger.error({ err: failure, code: failure.code, details: failure.details }, 'the database cannot be served')
-  })
+  servers.catch(() => {})
 
   let stopped: Promise<void> | undefined
   const stop = async () => {
     logger.info('stopping')
+    live.stop()
     stopping.abort()
     const running = await servers.catch(() => undefined)
     await running?.closeData()
+    // nothing is written any more, so what is there now is all that there is to ship
+    await protection.stop()
     await maintenance.stop()
     await database.close()
     // last: probes see the stop until it is done
