@@ -10,6 +10,7 @@ import {
   realpath,
   rename,
   rm,
+  rmdir,
   stat,
   unlink,
 } from 'node:fs/promises'
@@ -136,6 +137,7 @@ export class DirectoryStore implements BackupStore {
       await this.#checkInside(dirname(path), key)
       await unlink(path)
       await syncDirectory(dirname(path))
+      await this.#removeEmpty(dirname(path))
     } catch (thrown) {
       if (!isAbsent(thrown)) throw this.#error(thrown, key)
     }
@@ -197,12 +199,40 @@ export class DirectoryStore implements BackupStore {
         await file.close()
       }
       throwIfAborted(signal)
-      await this.#makeDirectories(dirname(target), key)
-      await publish(temporary, target)
-      await syncDirectory(dirname(target))
+      await this.#publish(key, temporary, target, publish)
     } catch (thrown) {
       await rm(temporary, { force: true }).catch(() => undefined)
       throw this.#error(thrown, key)
+    }
+  }
+
+  async #publish(
+    key: string,
+    temporary: string,
+    target: string,
+    publish: (temporary: string, target: string) => Promise<void>,
+  ): Promise<void> {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        await this.#makeDirectories(dirname(target), key)
+        await publish(temporary, target)
+        await syncDirectory(dirname(target))
+        return
+      } catch (thrown) {
+        // a deletion beside us took the directory as it was still empty
+        if (!isAbsent(thrown) || attempt === 3) throw thrown
+      }
+    }
+  }
+
+  /** A directory goes with its last object; one that is not empty stays. */
+  async #removeEmpty(directory: string): Promise<void> {
+    for (let path = directory; path.length > this.#root.length; path = dirname(path)) {
+      try {
+        await rmdir(path)
+      } catch {
+        return
+      }
     }
   }
 
