@@ -6,17 +6,44 @@ import { ClientGone, type Exchange } from './exchange.ts'
  * it is read. Errors: too_large, overloaded, request_timeout, unsupported_media_type; ClientGone when the client went away.
  */
 export function readBody(exchange: Exchange, limit: number, hint = ''): Promise<Buffer> {
-  const { req, res, context } = exchange
+  const { req } = exchange
   refuseCoding(exchange)
   if (!exchange.hasBody) return Promise.resolve(NOTHING)
   const announced = Number(req.headers['content-length'] ?? Number.NaN)
   if (announced > limit) throw tooLarge(announced, limit, hint)
+  if (announced <= SMALL && !exchange.awaitsContinue) return readSmall(exchange, limit)
+  return collect(exchange, limit, hint)
+}
+
+/** Such a body mostly comes with its head, and what the kernel and the parser hold already needs no place in the budget. Bytes. */
+const SMALL = 16 * 1024
+
+/** On the next tick the parser has gone through all that the socket had; mostly the body is there, and needs no listeners. */
+function readSmall(exchange: Exchange, limit: number): Promise<Buffer> {
+  const { req } = exchange
+  return new Promise((resolve, reject) => {
+    process.nextTick(() => {
+      if (!req.complete) {
+        collect(exchange, limit, '').then(resolve, reject)
+        return
+      }
+      const body: Buffer = req.read() ?? NOTHING
+      exchange.received = body.length
+      resolve(body)
+    })
+  })
+}
+
+function collect(exchange: Exchange, limit: number, hint: string): Promise<Buffer> {
+  const { req, res, context } = exchange
+  if (req.destroyed) return Promise.reject(new ClientGone('the client went away inside its body'))
+  const announced = Number(req.headers['content-length'] ?? Number.NaN)
   let reserved = 0
   const reserve = (bytes: number): void => {
     context.bodies.take(bytes - reserved)
     reserved = bytes
   }
-  if (announced > 0) reserve(announced)
+  if (announced > SMALL) reserve(announced)
   // the answer has gone, or nobody waits for it: then the body is no longer needed either
   res.once('close', () => context.bodies.give(reserved))
   if (exchange.awaitsContinue) {
@@ -32,7 +59,8 @@ export function readBody(exchange: Exchange, limit: number, hint = ''): Promise<
       exchange.received += chunk.length
       if (exchange.received > limit) return stop(tooLarge(exchange.received, limit, hint))
       try {
-        if (exchange.received > reserved) reserve(Math.min(limit, Math.max(exchange.received, reserved * 2)))
+        if (exchange.received > Math.max(SMALL, reserved))
+          reserve(Math.min(limit, Math.max(exchange.received, reserved * 2)))
       } catch (error) {
         return stop(error)
       }

@@ -139,9 +139,20 @@ export function required<T>(parameter: Parameter<T>): Parameter<T> {
 
 const NOTHING = Object.freeze({})
 
+const needs = new WeakMap<Parameters, boolean>()
+
+function needsSome(table: Parameters): boolean {
+  let some = needs.get(table)
+  if (some === undefined) {
+    some = Object.values(table).some(parameter => parameter.required)
+    needs.set(table, some)
+  }
+  return some
+}
+
 /** Reads a query string (without `?`). Errors: unknown_parameter, invalid_parameter, invalid_key. */
 export function parseQuery<P extends Parameters>(query: string, table: P): ParameterValues<P> {
-  if (query === '' && !Object.values(table).some(parameter => parameter.required)) return NOTHING as ParameterValues<P>
+  if (query === '' && !needsSome(table)) return NOTHING as ParameterValues<P>
   const values: Record<string, unknown> = {}
   for (const pair of query.split('&')) {
     if (pair === '') continue

@@ -218,12 +218,12 @@ describe('too much at one time', () => {
   })
 
   test('bodies past the memory for them are a 429, and the memory comes back', async () => {
-    const { url } = await startForTest({ limits: { bufferedBytes: 3000, recordBytes: 2000 } })
+    const { url } = await startForTest({ limits: { bufferedBytes: 30_000, recordBytes: 20_000 } })
     const half = await RawConnection.open(url)
-    half.send(`PUT /v1/records/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000\r\n\r\n${'x'.repeat(1000)}`)
-    const put = (key: number) => call(`${url}/v1/records/${key}`, 'PUT', { body: 'x'.repeat(1500) })
+    half.send(`PUT /v1/records/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20000\r\n\r\n${'x'.repeat(10_000)}`)
+    const put = (key: number) => call(`${url}/v1/records/${key}`, 'PUT', { body: 'x'.repeat(18_000) })
     await expect.poll(async () => (await put(2)).status, { timeout: 3000, interval: 20 }).toBe(429)
-    half.send('x'.repeat(1000))
+    half.send('x'.repeat(10_000))
     await half.until(/201 Created/)
     expect((await put(3)).status).toBe(201)
     for (let i = 0; i < 5; i++) expect((await put(3)).status).toBe(204)
