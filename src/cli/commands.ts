@@ -73,6 +73,21 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: 'ask for health, for probes',
     load: async io => (await import('./health-check.ts')).healthCheckCommand(io),
   },
+  backup: {
+    group: 'Operation',
+    summary: 'make, list, verify, restore and prune backups',
+    load: async io => (await import('./backup.ts')).backupCommand(io),
+  },
+  restore: {
+    group: 'Operation',
+    summary: 'restore a running database in place, or undo that',
+    load: async io => (await import('./restore.ts')).restoreCommand(io),
+  },
+  quarantine: {
+    group: 'Operation',
+    summary: 'list or remove what was put out of the way',
+    load: async io => (await import('./quarantine.ts')).quarantineCommand(io),
+  },
   run: {
     group: 'Programs',
     summary: 'run the databases of a manifest on this machine',
@@ -87,6 +102,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     group: 'Programs',
     summary: 'run the Kubernetes operator',
     load: async () => (await import('./operator.ts')).operatorCommand(),
+  },
+  job: {
+    group: 'Programs',
+    summary: 'backup, verify, prune or restore, as a job',
+    load: async io => (await import('./job.ts')).jobCommand(io),
   },
   'pod-job': {
     group: 'Programs',

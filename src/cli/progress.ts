@@ -55,3 +55,23 @@ export function picture(
   }
   return parts.join(' ')
 }
+
+/** Progress of work in several stages: a bar where the end is known, else what was done. */
+export function stagedProgress(io: Io): { show(stage: string, done: number, total?: number): void; end(): void } {
+  let stage = ''
+  let bar: Progress = NONE
+  return {
+    show(next, done, total) {
+      if (next !== stage) {
+        bar.end()
+        stage = next
+        bar = progressBar(io, next, 'share')
+      }
+      bar.show(done, total)
+    },
+    end() {
+      bar.end()
+      stage = ''
+    },
+  }
+}

@@ -1,0 +1,250 @@
+import { writeFileSync } from 'node:fs'
+import { Command, Option } from 'commander'
+import type { DynamicConfig, SidecarConfig } from '../api/v1alpha1/sidecar-config.ts'
+import { systemClock } from '../common/clock.ts'
+import { environment } from '../common/environment.ts'
+import { KvidxError } from '../common/errors.ts'
+import { resultError } from './backup-create.ts'
+import { type ConnectionFlags, connected, withConnection } from './connection-options.ts'
+import { interruptible } from './interrupt.ts'
+import { type Io, write } from './io.ts'
+import { withScratch } from './scratch.ts'
+
+interface JobFlags extends ConnectionFlags {
+  readonly config?: string
+  readonly scratch?: string
+  readonly resultFile?: string
+}
+
+type BackupConfig = NonNullable<DynamicConfig['backup']>
+
+/** `kvidx job`: what CronJobs and `kvidx run` start. One line of JSON on standard output says how it ended; exit code 0 only when what was asked is true. */
+export function jobCommand(io: Io): Command {
+  return new Command('job')
+    .description('work on the backups of a database, as a job: one line of JSON says how it ended')
+    .addCommand(backupJob(io))
+    .addCommand(verifyJob(io))
+    .addCommand(pruneJob(io))
+    .addCommand(drillJob(io))
+    .addCommand(restoreJob(io))
+}
+
+function withJob(command: Command): Command {
+  return withConnection(command)
+    .option('--config <file>', 'configuration document of the sidecar (JSON); default $KVIDX_CONFIG')
+    .option('--scratch <dir>', 'directory for restores on trial; default: that for temporary files')
+    .option('--result-file <file>', 'the result line goes there, too')
+}
+
+interface BackupJobFlags extends JobFlags {
+  readonly schedule?: string
+  readonly name?: string
+  readonly slot?: string
+  readonly type?: 'Full' | 'Incremental'
+  readonly verify?: boolean
+}
+
+function backupJob(io: Io): Command {
+  return withJob(new Command('backup'))
+    .description('make a backup, read it back, with --verify restore and compare it')
+    .option('--schedule <name>', 'the schedule that asks: its type and verification hold unless flags say otherwise')
+    .option('--name <name>', 'name of the backup; default: <database>-<schedule>-<slot>')
+    .option('--slot <time>', 'when the schedule was due (RFC 3339); a retry has the same')
+    .addOption(new Option('--type <type>', 'kind of backup').choices(['Full', 'Incremental']))
+    .option('--verify', 'restore it for trial and compare with what the database recorded')
+    .action((flags: BackupJobFlags) =>
+      run(flags, async ({ config, backup, context, client, signal }) => {
+        const { runBackupJob } = await import('../../sidecar/job/backup-job.ts')
+        const { manualName, scheduledName } = await import('../../sidecar/job/names.ts')
+        const { name: database } = config.static
+        const schedule = backup.schedules.find(candidate => candidate.name === flags.schedule)
+        if (flags.schedule !== undefined && !schedule && flags.type === undefined)
+          throw new KvidxError('invalid_parameter', `--schedule: there is no schedule '${flags.schedule}'`, {
+            field: '--schedule',
+          })
+        const type = flags.type ?? schedule?.type ?? 'Full'
+        if (type === 'VolumeSnapshot')
+          throw new KvidxError('invalid_parameter', 'a VolumeSnapshot is made by Kubernetes, not by this job', {
+            field: '--type',
+          })
+        const slot = flags.slot === undefined ? systemClock.now() : timeFlag(flags.slot, '--slot')
+        const name =
+          flags.name ??
+          (flags.schedule === undefined ? manualName(database, slot) : scheduledName(database, flags.schedule, slot))
+        let told = false
+        const result = await withScratch(flags.scratch, scratch =>
+          runBackupJob(
+            context,
+            client,
+            {
+              name,
+              ...(flags.schedule !== undefined && { schedule: flags.schedule }),
+              type,
+              verify: flags.verify ?? (flags.type === undefined && schedule?.verify === true),
+              incrementalSchedules: backup.schedules.filter(s => s.type === 'Incremental').map(s => s.name),
+              scratch,
+            },
+            stage => {
+              if (told || !stage.startsWith('verifying')) return
+              told = true
+              void io.output.write(`${JSON.stringify({ name, phase: 'Verifying' })}\n`)
+            },
+          ),
+        )
+        await finish(io, flags, result)
+        if (result.phase !== 'Completed' || signal.aborted) throw resultError(result)
+      }),
+    )
+}
+
+function verifyJob(io: Io): Command {
+  return withJob(new Command('verify'))
+    .description('restore backups for trial and compare them')
+    .option('--name <name>', 'this backup; default: every one that is not verified')
+    .action((flags: JobFlags & { readonly name?: string }) =>
+      run(flags, async ({ context, client, home }) => {
+        const { readLineage } = await import('../../sidecar/backup/catalog.ts')
+        const { runVerifyJob } = await import('../../sidecar/job/verify-job.ts')
+        const { pickBackup } = await import('./backup-list.ts')
+        const catalog = await readLineage(context.store, home, context.signal)
+        const chosen =
+          flags.name === undefined
+            ? catalog.backups.filter(backup => !backup.verified)
+            : [pickBackup(catalog, flags.name)]
+        const failed: string[] = []
+        const results: object[] = []
+        await withScratch(flags.scratch, async scratch => {
+          for await (const result of runVerifyJob(context, client, home, chosen, { scratch })) {
+            results.push(result)
+            if (result.result !== 'Verified' && result.result !== 'Consistent') failed.push(result.name)
+          }
+        })
+        await finish(io, flags, { phase: failed.length === 0 ? 'Completed' : 'Failed', results })
+        if (failed.length > 0) throw new KvidxError('backup_corrupt', `not sound: ${failed.join(', ')}`)
+      }),
+    )
+}
+
+function pruneJob(io: Io): Command {
+  return withJob(new Command('prune'))
+    .description('remove what retention does not keep')
+    .option('--dry-run', 'only say what would go')
+    .action((flags: JobFlags & { readonly dryRun?: true }) =>
+      run(flags, async ({ backup, context, home }) => {
+        const { readLineage } = await import('../../sidecar/backup/catalog.ts')
+        const { planPrune, prune } = await import('../../sidecar/backup/prune.ts')
+        const { retention, timeZone } = backup
+        const { window: windowMs, managedBy, ...counts } = retention
+        const now = systemClock.now()
+        const plan = planPrune(
+          await readLineage(context.store, home, context.signal),
+          { ...counts, windowMs, timeZone },
+          now,
+        )
+        const idle = flags.dryRun || managedBy === 'Store'
+        const result = idle ? undefined : await prune(context.store, plan, now, context.signal)
+        const gone = plan.backups.filter(decision => !decision.keep).map(decision => decision.id)
+        await finish(io, flags, {
+          phase: 'Completed',
+          ...(managedBy === 'Store' && { note: 'retention is left to the store' }),
+          dryRun: flags.dryRun === true,
+          removed: gone,
+          ...(result && { result }),
+        })
+      }),
+    )
+}
+
+function drillJob(io: Io): Command {
+  return withJob(new Command('drill'))
+    .description('restore a random moment of the recovery window for trial')
+    .action((flags: JobFlags) =>
+      run(flags, async ({ settings, home, client, signal, config }) => {
+        const { runDrill } = await import('../../sidecar/job/drill-job.ts')
+        const { engine } = config.static
+        const result = await withScratch(flags.scratch, scratch =>
+          runDrill(settings, home, { clock: systemClock, scratch, engine, signal, client }),
+        )
+        await client.report(result).catch(() => undefined)
+        await finish(io, flags, result)
+        if (result.phase !== 'Completed') throw resultError(result)
+      }),
+    )
+}
+
+function restoreJob(io: Io): Command {
+  return withJob(new Command('restore'))
+    .description('restore the database in place; it serves until the swap')
+    .requiredOption('--at <target>', 'latest, a time (RFC 3339), a position (EPOCH.SEQ) or the name of a backup')
+    .option('--at-epoch <n>', 'only if the database is in this epoch')
+    .option('--dry-run', 'only count what would change')
+    .action((flags: JobFlags & { readonly at: string; readonly atEpoch?: string; readonly dryRun?: true }) =>
+      connected(flags, async caller => {
+        const { parseTarget, targetQuery } = await import('./restore-target.ts')
+        const query = {
+          ...targetQuery(parseTarget(flags.at)),
+          ...(flags.atEpoch !== undefined && { atEpoch: flags.atEpoch }),
+          ...(flags.dryRun && { dryRun: true }),
+        }
+        const answer = await caller.call('POST', '/v1/admin/restore', { query, long: true })
+        await finish(io, flags, await answer.json())
+      }),
+    )
+}
+
+interface JobParts {
+  readonly config: SidecarConfig
+  readonly backup: BackupConfig
+  readonly settings: import('../../sidecar/backup/store/settings.ts').StoreSettings
+  readonly context: import('../../sidecar/backup/backup.ts').BackupContext
+  readonly client: import('../../sidecar/job/database-client.ts').DatabaseClient
+  readonly home: import('../../sidecar/backup/layout.ts').Home
+  readonly signal: AbortSignal
+}
+
+/** Store and database of the configuration, opened and closed. */
+async function run(flags: JobFlags, work: (parts: JobParts) => Promise<void>): Promise<void> {
+  const { readConfigFile } = await import('../../sidecar/settings.ts')
+  const { configuredStore, openStore } = await import('../../sidecar/backup/store/settings.ts')
+  const { DatabaseClient } = await import('../../sidecar/job/database-client.ts')
+  const { SOFTWARE } = await import('../../sidecar/job/software.ts')
+  const file = flags.config ?? environment.read('KVIDX_CONFIG')
+  if (file === undefined)
+    throw new KvidxError('invalid_parameter', 'a job needs --config FILE or $KVIDX_CONFIG', { field: '--config' })
+  const config = readConfigFile(file)
+  const { backup } = config.dynamic
+  if (!backup)
+    throw new KvidxError('invalid_parameter', `${file}: the database has no backup block`, { field: 'backup' })
+  const settings = configuredStore(backup)
+  const interrupt = interruptible()
+  try {
+    await connected(flags, async caller => {
+      const opened = await openStore(settings, systemClock)
+      try {
+        const client = new DatabaseClient(caller as ConstructorParameters<typeof DatabaseClient>[0])
+        const { lineage } = await client.source()
+        const { namespace, name } = config.static
+        const context = { ...opened, clock: systemClock, software: SOFTWARE, signal: interrupt.signal }
+        const home = { namespace, database: name, lineage }
+        await work({ config, backup, settings, context, client, home, signal: interrupt.signal })
+      } finally {
+        await opened.store.close()
+      }
+    })
+  } finally {
+    interrupt.end()
+  }
+}
+
+async function finish(io: Io, flags: JobFlags, result: object): Promise<void> {
+  const line = `${JSON.stringify(result)}\n`
+  if (flags.resultFile !== undefined) writeFileSync(flags.resultFile, line, { mode: 0o600 })
+  await write(io.output, line)
+}
+
+function timeFlag(text: string, field: string): number {
+  const ms = Date.parse(text)
+  if (Number.isNaN(ms))
+    throw new KvidxError('invalid_parameter', `${field}: '${text}' is no time (allowed: RFC 3339)`, { field })
+  return ms
+}
