@@ -143,14 +143,17 @@ export function changeOf(end: JobEnd, verify: boolean): StatusChange {
     return { ...result.status, phase: 'Completed', verification }
   }
   const { verifiedAt: _verifiedAt, verification: _verification, ...status } = result.status
+  const refuted = verify && status.completedAt !== undefined && REFUTED.includes(status.code ?? '')
   return {
     ...status,
     phase: 'Failed',
     error: status.error ?? `the job ended with exit code ${end.exitCode} in phase ${result.phase}`,
-    // it was stored and read back, and then was not what it should be
-    ...(verify && status.completedAt !== undefined && { verification: 'Failed' as const }),
+    ...(refuted && { verification: 'Failed' as const }),
   }
 }
+
+/** Codes that say something of what is stored, and not of the way there. */
+const REFUTED: readonly string[] = ['backup_corrupt', 'backup_gap', 'foreign_lineage', 'wrong_encryption_key']
 
 /** Codes for which another attempt can only end in the same way. */
 const POINTLESS: readonly string[] = [

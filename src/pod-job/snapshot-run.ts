@@ -10,7 +10,7 @@ import {
   type VolumeSnapshot,
   volumeSnapshot,
 } from '../controllers/backup/volume-snapshot.ts'
-import { DATABASES } from '../controllers/database/reconciler.ts'
+import { DATABASES } from '../controllers/database/resource.ts'
 import { isAlreadyExists, undefinedIfMissing } from '../kube/api-error.ts'
 import type { KubeObject } from '../kube/object.ts'
 import { VOLUME_SNAPSHOTS } from '../kube/resources.ts'

@@ -47,7 +47,7 @@ export function parseJobResult(text: string): JobResult {
       digest: line(result.digest, 32),
       location: line(result.location, 1024),
       type: BACKUP_TYPES.find(known => known === (result.type ?? result.kind)) as BackupType | undefined,
-      parent: line(result.parent, 256),
+      parent: parentName(line(result.parent, 256)),
       startedAt: moment(result.startedAt),
       completedAt: moment(result.completedAt),
       verifiedAt,
@@ -57,6 +57,11 @@ export function parseJobResult(text: string): JobResult {
       ...failure,
     }),
   }
+}
+
+/** The store names a parent by its directory, `<time>-<name>`; its KvidxBackup has the name alone. */
+function parentName(directory: string | undefined): string | undefined {
+  return directory?.replace(/^\d{8}T\d{9}Z-/, '')
 }
 
 function errorOf({ error, code }: Readonly<Record<string, unknown>>): { error?: string; code?: string } {

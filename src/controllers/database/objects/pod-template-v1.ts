@@ -32,13 +32,15 @@ export function podTemplateV1(blueprint: Blueprint): PodTemplate['spec'] {
     mounts.push({ name, mountPath, readOnly: true })
   }
   if (security.tls) secretVolume('tls', security.tls.secretRef.name, '/etc/kvidx/tls')
+  if (backup?.destination.volume) {
+    // for restores in place, also where nothing is shipped
+    volumes.push({ name: 'backups', persistentVolumeClaim: { claimName: names.backupClaim } })
+    mounts.push({ name: 'backups', mountPath: '/backups' })
+  }
+  if (security.encryption && backup && (backup.destination.volume || backup.continuous.enabled))
+    secretVolume('encryption', security.encryption.secretRef.name, '/etc/kvidx/encryption')
   if (backup?.continuous.enabled) {
     // segments are shipped by this very process
-    if (security.encryption) secretVolume('encryption', security.encryption.secretRef.name, '/etc/kvidx/encryption')
-    if (backup.destination.volume) {
-      volumes.push({ name: 'backups', persistentVolumeClaim: { claimName: names.backupClaim } })
-      mounts.push({ name: 'backups', mountPath: '/backups' })
-    }
     const s3 = backup.destination.s3
     if (s3?.credentialsSecretRef)
       secretVolume('s3-credentials', s3.credentialsSecretRef.name, '/etc/kvidx/s3-credentials')

@@ -140,7 +140,7 @@ describe('the volume of backups', () => {
       kind: 'create',
       object: { metadata: { name: 'orders-backups', namespace: 'shop' } },
     })
-    const { metadata } = (action as { object: Claim }).object
+    const { metadata } = (action as unknown as { object: Claim }).object
     expect(metadata.ownerReferences).toBeUndefined()
     expect(Object.keys(metadata.labels ?? {})).not.toContain('app.kubernetes.io/instance')
   })
