@@ -87,6 +87,8 @@ export interface KubeApi {
   /** Server-side apply: creates the object, or changes the fields that differ and releases those no longer named. */
   apply<T extends KubeObject>(resource: Resource, object: KubeObject, options?: ApplyOptions): Promise<T>
   patch<T extends KubeObject>(resource: Resource, ref: ObjectRef, body: unknown, options?: PatchOptions): Promise<T>
+  /** What our field manager created counts as applied from now on, so that the next apply releases the fields it no longer names. */
+  ownCreated(resource: Resource, ref: ObjectRef, options?: CallOptions): Promise<void>
   /** Resolves once the server accepted it; with finalizers the object stays for a while. */
   delete(resource: Resource, ref: ObjectRef, options?: DeleteOptions): Promise<void>
   /**

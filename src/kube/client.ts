@@ -14,6 +14,7 @@ import {
   type WriteOptions,
 } from './api.ts'
 import { errorFromStatus, isExpired, KubeApiError } from './api-error.ts'
+import { asApplied, type ManagedFields } from './managed-fields.ts'
 import { apiVersionOf, type KubeObject, type ObjectRef, type Resource } from './object.ts'
 import { type Call, describe, Transport, type TransportOptions } from './transport.ts'
 
@@ -113,6 +114,21 @@ export class KubeClient implements KubeApi {
       { verb: 'patch', method: 'PATCH', resource, ref, subresource, query, body, contentType },
       options,
     )
+  }
+
+  async ownCreated(resource: Resource, ref: ObjectRef, options: CallOptions = {}): Promise<void> {
+    const object = (await this.#transport.json({ verb: 'get', method: 'GET', resource, ref }, options)) as {
+      readonly metadata: { readonly resourceVersion: string; readonly managedFields?: readonly ManagedFields[] }
+    }
+    const { managedFields = [], resourceVersion } = object.metadata
+    const value = asApplied(managedFields, FIELD_MANAGER)
+    if (value === undefined) return
+    const body = [
+      { op: 'replace', path: '/metadata/managedFields', value },
+      // only this very version: nobody's fields are lost
+      { op: 'replace', path: '/metadata/resourceVersion', value: resourceVersion },
+    ]
+    await this.patch(resource, ref, body, { ...options, type: 'json' })
   }
 
   async delete(resource: Resource, ref: ObjectRef, options: DeleteOptions = {}): Promise<void> {

@@ -1,9 +1,17 @@
 import { randomBytes } from 'node:crypto'
 import type { Finding } from '../../api/v1alpha1/conditions.ts'
 import type { KubeApi } from '../../kube/api.ts'
-import { isAlreadyExists, isNamespaceTerminating, isNotFound, undefinedIfMissing } from '../../kube/api-error.ts'
+import {
+  isAlreadyExists,
+  isConflict,
+  isNamespaceTerminating,
+  isNotFound,
+  KubeApiError,
+  undefinedIfMissing,
+} from '../../kube/api-error.ts'
 import { controllerOf, type KubeObject } from '../../kube/object.ts'
-import { SECRETS } from '../../kube/resources.ts'
+import { SECRETS, STATEFUL_SETS } from '../../kube/resources.ts'
+import { APPLIED_ANNOTATION, CREATED_MARK } from './names.ts'
 import { TOKENS } from './objects/auth-secret.ts'
 import type { Action } from './observed.ts'
 
@@ -33,7 +41,14 @@ export async function carryOut(
       if (finding) findings.push(finding)
     } catch (failure) {
       if (isNamespaceTerminating(failure)) throw failure
+      const refusal = refusedSpec(action, failure)
+      if (refusal) {
+        findings.push(refusal)
+        continue
+      }
       error ??= failure
+      // somebody wrote at the same moment: the next try is at once
+      if (isConflict(failure)) continue
       const what = `${action.kind} of ${action.resource.kind} ${'object' in action ? action.object.metadata.name : action.name}`
       findings.push({
         type: 'Reconciling',
@@ -53,16 +68,8 @@ async function carryOutOne(
   signal: AbortSignal,
 ): Promise<Finding | undefined> {
   switch (action.kind) {
-    case 'apply': {
-      const { namespace, name } = action.object.metadata
-      if (!action.exists) {
-        // our watches see only what carries our labels: before the first apply, look whether somebody else has the name
-        const there = await undefinedIfMissing(api.get<KubeObject>(action.resource, { namespace, name }, { signal }))
-        if (there && controllerOf(there)?.uid !== owner) return conflict(action.resource.kind, name)
-      }
-      await api.apply(action.resource, action.object, { signal })
-      return undefined
-    }
+    case 'apply':
+      return apply(api, action, owner, signal)
     case 'create':
       try {
         await api.create(action.resource, withTokens(action), { signal })
@@ -83,7 +90,7 @@ async function carryOutOne(
         await api.delete(
           action.resource,
           { namespace: action.namespace, name: action.name },
-          { uid: action.uid, propagation: action.orphan ? 'Orphan' : 'Background', signal },
+          { uid: action.uid, propagation: action.propagation ?? 'Background', signal },
         )
       } catch (error) {
         if (!isNotFound(error)) throw error
@@ -92,11 +99,53 @@ async function carryOutOne(
   }
 }
 
+/** Our watches see only what carries our labels, so what they do not see may be somebody else's: create, and never apply, the first time. */
+async function apply(
+  api: KubeApi,
+  action: Action & { kind: 'apply' },
+  owner: string,
+  signal: AbortSignal,
+): Promise<Finding | undefined> {
+  const { resource, object } = action
+  const { namespace, name } = object.metadata
+  let { live } = action
+  if (!live) {
+    try {
+      await api.create(resource, object, { signal })
+      return undefined
+    } catch (error) {
+      if (!isAlreadyExists(error)) throw error
+    }
+    live = await undefinedIfMissing(api.get<KubeObject>(resource, { namespace, name }, { signal }))
+    if (!live) throw new KubeApiError({ status: 409, reason: 'Conflict', message: `${resource.kind} ${name} is going` })
+    if (controllerOf(live)?.uid !== owner) return conflict(resource.kind, name)
+    // ours, without the labels by which we watch
+  }
+  if (live.metadata.annotations?.[APPLIED_ANNOTATION]?.endsWith(CREATED_MARK))
+    await api.ownCreated(resource, { namespace, name }, { signal })
+  const hash = object.metadata.annotations?.[APPLIED_ANNOTATION] ?? ''
+  const annotations = { ...object.metadata.annotations, [APPLIED_ANNOTATION]: hash.replace(CREATED_MARK, '') }
+  await api.apply(resource, { ...object, metadata: { ...object.metadata, annotations } } as KubeObject, { signal })
+  return undefined
+}
+
 /** The plan is pure; the random part of the Secret is made here. 32 bytes a token. */
 function withTokens(action: Action & { kind: 'create' }): KubeObject {
   if (action.resource !== SECRETS) return action.object
   const stringData = Object.fromEntries(TOKENS.map(right => [right, randomBytes(32).toString('base64url')]))
   return { ...action.object, stringData } as KubeObject
+}
+
+/** The API server does not take the pods: a mistake of the spec that only it can see, and no retry mends. */
+function refusedSpec(action: Action, failure: unknown): Finding | undefined {
+  if (!(failure instanceof KubeApiError) || (failure.status !== 422 && failure.status !== 400)) return undefined
+  if (action.resource !== STATEFUL_SETS || action.kind !== 'apply') return undefined
+  const field = failure.details.causes?.[0]?.field ?? ''
+  const problem = failure.details.causes?.map(cause => `${cause.field}: ${cause.message}`).join('; ') || failure.message
+  // containers[0] is the database's own
+  return /containers\[0\]\.resources/.test(field)
+    ? { type: 'Stalled', status: 'True', reason: 'InvalidSpec', values: { field: 'spec.resources', problem } }
+    : { type: 'Stalled', status: 'True', reason: 'PodTemplateRefused', values: { problem } }
 }
 
 function conflict(kind: string, name: string): Finding {

@@ -1,7 +1,8 @@
 import type { KvidxDatabase } from '../../api/v1alpha1/kvidx-database.ts'
 import type { Informer } from '../../kube/informer.ts'
 import { type KubeObject, keyOf } from '../../kube/object.ts'
-import { DATABASE_LABEL, namesOf } from './names.ts'
+import type { BackupRecord } from '../backup/record.ts'
+import { DATABASE_LABEL, isDataClaim, namesOf } from './names.ts'
 import type { StatefulSet } from './objects/stateful-set.ts'
 import type { Claim, Node, Observed, Pod } from './observed.ts'
 
@@ -13,6 +14,8 @@ export interface DatabaseCache {
   readonly claims: Informer<Claim>
   readonly nodes: Informer<Node>
   readonly secrets: Informer<KubeObject>
+  /** Shared with the backup controller, which starts it. */
+  readonly backups?: Informer<BackupRecord>
   /** Owned kinds that are only compared: by plural name. */
   readonly others: ReadonlyMap<string, Informer<KubeObject>>
 }
@@ -36,9 +39,10 @@ export function observe(
     authSecret: cache.secrets.store.get(keyOf({ namespace, name: names.authSecret })),
     pods,
     claims: mine(cache.claims)
-      .filter(claim => /-\d+$/.test(claim.metadata.name) && claim.metadata.name.startsWith(`data-${name}-`))
+      .filter(claim => isDataClaim(claim.metadata.name, name))
       .sort((a, b) => a.metadata.name.localeCompare(b.metadata.name, 'en', { numeric: true })),
     backupClaim: cache.claims.store.get(keyOf({ namespace, name: names.backupClaim })),
+    backups: (cache.backups?.store.inNamespace(namespace) ?? []).filter(record => record.spec.database === name),
     nodes: nodesOf(cache, pods),
   }
 }

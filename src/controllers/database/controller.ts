@@ -5,16 +5,18 @@ import { Informer } from '../../kube/informer.ts'
 import type { RuntimeLog } from '../../kube/log.ts'
 import { controlledBy, itself, type KeyMapping, namedByLabel } from '../../kube/mapping.ts'
 import type { KubeMetrics } from '../../kube/metrics.ts'
-import type { KubeObject } from '../../kube/object.ts'
+import { type KubeObject, keyOf } from '../../kube/object.ts'
 import { contentChanged, specOrMetadataChanged } from '../../kube/predicates.ts'
 import { NODES, PERSISTENT_VOLUME_CLAIMS, PODS, SECRETS, STATEFUL_SETS } from '../../kube/resources.ts'
 import type { Change } from '../../kube/store.ts'
+import type { BackupRecord } from '../backup/record.ts'
 import type { DatabaseCache } from './cache.ts'
 import { DATABASE_LABEL, MANAGED_BY } from './names.ts'
 import { COMPONENTS } from './objects/desired.ts'
 import type { StatefulSet } from './objects/stateful-set.ts'
 import type { Claim, Node, Pod } from './observed.ts'
-import { DATABASES, type DatabaseReconciler } from './reconciler.ts'
+import type { DatabaseReconciler } from './reconciler.ts'
+import { DATABASES } from './resource.ts'
 
 const OURS = Object.entries(MANAGED_BY)
   .map(([name, value]) => `${name}=${value}`)
@@ -83,6 +85,9 @@ export function databaseController(
   /** Databases with a pod on the node. */
   const onNode: KeyMapping<Node> = node =>
     [...cache.pods.store.all()].filter(pod => pod.spec.nodeName === node.metadata.name).flatMap(pod => byLabel(pod))
+  const ofBackup: KeyMapping<BackupRecord> = ({ metadata, spec }) => [
+    keyOf({ namespace: metadata.namespace, name: spec.database }),
+  ]
   return new Controller({
     name: 'database',
     workers: options.workers,
@@ -95,6 +100,7 @@ export function databaseController(
       watch(cache.claims, byLabel, contentChanged),
       watch(cache.secrets, byOwner, contentChanged),
       watch(cache.nodes, onNode, readinessChanged),
+      ...(cache.backups ? [watch(cache.backups, ofBackup, contentChanged)] : []),
       ...[...cache.others.values()].map(informer => watch(informer, byOwner, contentChanged)),
     ],
     reconcile: (key, signal) => reconciler.reconcile(key, signal),

@@ -48,13 +48,15 @@ export function planDeletion(observed: Observed): DeletionPlan {
           namespace,
           name: statefulSet.metadata.name,
           uid: statefulSet.metadata.uid ?? '',
+          // it stays, marked, until its pods are gone: its controller makes no new pod and no new claim meanwhile
+          propagation: 'Foreground',
           why: 'the database is deleted',
         },
       ],
       findings: waiting('stopping the pods'),
       done: false,
     }
-  if (pods.length > 0) return { actions: [], findings: waiting('stopping the pods'), done: false }
+  if (statefulSet || pods.length > 0) return { actions: [], findings: waiting('stopping the pods'), done: false }
   if (policy === 'Snapshot' && claims.length > 0) {
     const { finalSnapshot } = observed
     if (!finalSnapshot)

@@ -1,5 +1,5 @@
 import type { Finding } from '../../api/v1alpha1/conditions.ts'
-import type { Reason } from '../../api/v1alpha1/reasons.ts'
+import { REASONS, type Reason } from '../../api/v1alpha1/reasons.ts'
 import type { Blueprint } from './objects/desired.ts'
 import type { Observed, Pod, ProbeStatus } from './observed.ts'
 import { isReady, onLostNode } from './plan.ts'
@@ -15,8 +15,10 @@ export function readiness(
   changing: boolean,
 ): readonly Finding[] {
   const pod = observed.pods.find(candidate => candidate.metadata.name === blueprint.names.pod(0))
-  if (blueprint.replicas === 0) return hibernation(observed)
-  const cause = whyNotReady(blueprint, observed, pod)
+  const stall = planned.find(finding => finding.type === 'Stalled')
+  if (blueprint.replicas === 0) return settled([...planned.filter(isStalled), ...hibernation(observed)])
+  const trouble = whyNotReady(blueprint, observed, pod)
+  const cause = trouble && causeNow(trouble, blueprint, stall)
   const findings: Finding[] = [...planned]
   if (!cause) {
     const position = observed.database.status?.data?.position ?? observed.probe?.status?.data?.position ?? '0.0'
@@ -35,12 +37,13 @@ export function readiness(
       })
   } else {
     findings.push({ type: 'Ready', status: 'False', reason: cause.reason, values: cause.values })
-    findings.push({
-      type: cause.stalled ? 'Stalled' : 'Reconciling',
-      status: 'True',
-      reason: cause.reason,
-      values: cause.values,
-    })
+    if (cause.reason !== 'Suspended')
+      findings.push({
+        type: cause.stalled ? 'Stalled' : 'Reconciling',
+        status: 'True',
+        reason: cause.reason,
+        values: cause.values,
+      })
   }
   if (changing && !findings.some(finding => finding.type === 'Reconciling' || finding.type === 'Stalled'))
     findings.push({
@@ -49,7 +52,24 @@ export function readiness(
       reason: 'Updating',
       values: { detail: 'objects are being changed' },
     })
-  return firstOfEach(findings)
+  return settled(findings)
+}
+
+/** What goes on by itself is not the cause where something needs a person, or where nobody is at work. */
+function causeNow(cause: Cause, blueprint: Blueprint, stall: Finding | undefined): Cause {
+  if (REASONS[cause.reason].severity !== 'Normal') return cause
+  if (blueprint.spec.suspend) return { reason: 'Suspended', values: {} }
+  return stall ? { reason: stall.reason, values: stall.values ?? {}, stalled: true } : cause
+}
+
+function isStalled(finding: Finding): boolean {
+  return finding.type === 'Stalled'
+}
+
+/** One of each type; and nothing reconciles where something is stalled, or kstatus would never say so. */
+function settled(findings: readonly Finding[]): readonly Finding[] {
+  const first = firstOfEach(findings)
+  return first.some(isStalled) ? first.filter(finding => finding.type !== 'Reconciling') : first
 }
 
 /** The earlier finding of a type wins: plans speak of causes, readiness of effects. */

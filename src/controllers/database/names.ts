@@ -7,6 +7,8 @@ export const MANAGED_BY = { 'app.kubernetes.io/managed-by': 'kvidx-operator' } a
 export const DATABASE_LABEL = 'kvidx.io/database'
 /** Hash of what was applied last, so that a field we no longer name is noticed. */
 export const APPLIED_ANNOTATION = 'kvidx.io/applied'
+/** Ends the hash of an object that was made by create: its fields are not yet owned by apply. */
+export const CREATED_MARK = '.created'
 /** Checksum of what the engine must be reopened for. */
 export const CONFIG_ANNOTATION = 'kvidx.io/config'
 export const FINALIZER = 'kvidx.io/deletion'
@@ -49,6 +51,12 @@ export function namesOf(database: string): Names {
     pod: ordinal => `${database}-${ordinal}`,
     dataClaim: ordinal => `data-${database}-${ordinal}`,
   }
+}
+
+/** Whether a claim is a data volume of the database: of all that a name may hold, only this one is deleted by deletionPolicy. */
+export function isDataClaim(claim: string, database: string): boolean {
+  const prefix = `data-${database}-`
+  return claim.startsWith(prefix) && /^\d+$/.test(claim.slice(prefix.length))
 }
 
 /** Labels of owned objects and of pods. */

@@ -1,5 +1,6 @@
 import type { KvidxDatabase } from '../../api/v1alpha1/kvidx-database.ts'
 import type { KubeObject, Resource } from '../../kube/object.ts'
+import type { BackupRecord } from '../backup/record.ts'
 import type { StatefulSet } from './objects/stateful-set.ts'
 
 export interface Pod extends KubeObject {
@@ -113,6 +114,8 @@ export interface Observed {
   readonly pods: readonly Pod[]
   /** Data claims, by ordinal. */
   readonly claims: readonly Claim[]
+  /** KvidxBackups of the database. */
+  readonly backups?: readonly BackupRecord[]
   /** The volume of backups. */
   readonly backupClaim?: Claim | undefined
   readonly nodes: ReadonlyMap<string, Node>
@@ -130,12 +133,15 @@ export interface Observed {
 
 /** One change of the cluster. */
 export type Action =
-  /** Server-side apply of what we own; `exists` says that it was seen, so that no other's object is taken over. */
+  /**
+   * What we own is made, or changed by server-side apply. `live`: the object that was seen and is ours; without it, it is created, so that
+   * no other's object of the name is taken over.
+   */
   | {
       readonly kind: 'apply'
       readonly resource: Resource
       readonly object: KubeObject
-      readonly exists: boolean
+      readonly live?: KubeObject
       readonly why: string
     }
   | { readonly kind: 'create'; readonly resource: Resource; readonly object: KubeObject; readonly why: string }
@@ -153,6 +159,7 @@ export type Action =
       readonly namespace: string
       readonly name: string
       readonly uid: string
-      readonly orphan?: true
+      /** Default: Background. */
+      readonly propagation?: 'Orphan' | 'Foreground'
       readonly why: string
     }

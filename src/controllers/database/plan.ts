@@ -1,13 +1,15 @@
 import type { Finding } from '../../api/v1alpha1/conditions.ts'
 import { bytes } from '../../common/quantity.ts'
 import type { KubeObject } from '../../kube/object.ts'
-import { controllerOf } from '../../kube/object.ts'
+import { controllerOf, type OwnerReference } from '../../kube/object.ts'
 import { PERSISTENT_VOLUME_CLAIMS, PODS, SECRETS, STATEFUL_SETS } from '../../kube/resources.ts'
 import { covers, hashOf } from './covers.ts'
-import { APPLIED_ANNOTATION } from './names.ts'
+import { APPLIED_ANNOTATION, CREATED_MARK } from './names.ts'
 import { authSecret } from './objects/auth-secret.ts'
 import { planBackupClaim } from './objects/backup-claim.ts'
 import { type Blueprint, COMPONENTS } from './objects/desired.ts'
+import { podTemplateProblem } from './objects/pod-template-problem.ts'
+import type { StatefulSet } from './objects/stateful-set.ts'
 import type { Action, Observed, Pod } from './observed.ts'
 
 /** What is to be done, and what was found out on the way. */
@@ -52,25 +54,39 @@ function planSecret(blueprint: Blueprint, observed: Observed): Plan {
 
 function planObjects(blueprint: Blueprint, observed: Observed): Plan {
   const actions: Action[] = []
+  const findings: Finding[] = []
+  const problem = podTemplateProblem(blueprint.spec)
+  if (problem !== undefined)
+    findings.push({ type: 'Stalled', status: 'True', reason: 'PodTemplateRefused', values: { problem } })
   for (const component of COMPONENTS) {
     const desired = component.desired(blueprint)
     const live = observed.owned.get(component.resource.plural) ?? []
-    for (const object of desired) {
-      // the claim template cannot be changed: planVolumes removes the StatefulSet without its pods, and the next round makes it anew
-      if (component.resource === STATEFUL_SETS && observed.statefulSet && mustBeRecreated(blueprint, observed)) continue
+    for (const wanted of desired) {
+      const object = component.resource === STATEFUL_SETS ? statefulSetNow(wanted, blueprint, observed) : wanted
+      // the pods go on with the last good template
+      if (!object || (component.resource === STATEFUL_SETS && problem !== undefined)) continue
       const there = live.find(candidate => candidate.metadata.name === object.metadata.name)
+      const owner = there && controllerOf(there)
+      if (there && owner?.uid !== blueprint.owner.uid) {
+        findings.push(ofAnother(component.resource.kind, there.metadata.name, owner, blueprint))
+        continue
+      }
+      // what is on its way out cannot be changed any more, and is made anew when it is gone
+      if (there?.metadata.deletionTimestamp !== undefined) continue
       const hash = hashOf(object)
-      const current = there?.metadata.annotations?.[APPLIED_ANNOTATION] === hash && covers(object, there)
+      const applied = there?.metadata.annotations?.[APPLIED_ANNOTATION]
+      const current = (applied === hash || applied === `${hash}${CREATED_MARK}`) && covers(object, there)
       if (!current)
         actions.push({
           kind: 'apply',
           resource: component.resource,
-          object: withHash(object, hash),
-          exists: there !== undefined,
+          object: withHash(object, there ? hash : `${hash}${CREATED_MARK}`),
+          ...(there && { live: there }),
           why: there ? 'changed' : 'missing',
         })
     }
     for (const extra of live) {
+      if (extra.metadata.deletionTimestamp !== undefined) continue
       if (desired.some(object => object.metadata.name === extra.metadata.name)) continue
       if (controllerOf(extra)?.uid !== blueprint.owner.uid) continue
       actions.push({
@@ -83,7 +99,43 @@ function planObjects(blueprint: Blueprint, observed: Observed): Plan {
       })
     }
   }
-  return { actions, findings: [] }
+  return { actions, findings }
+}
+
+/**
+ * The StatefulSet as it can be applied now. A claim template cannot be changed: planVolumes removes the StatefulSet without its pods, and the
+ * next round makes it anew (undefined until then). Where the class cannot expand, the template keeps its size, so that other edits get through.
+ */
+function statefulSetNow(wanted: KubeObject, blueprint: Blueprint, observed: Observed): KubeObject | undefined {
+  if (!observed.statefulSet || !mustBeRecreated(blueprint, observed)) return wanted
+  if (observed.expandable !== false) return undefined
+  const { spec } = wanted as StatefulSet
+  const { volumeClaimTemplates } = observed.statefulSet.spec
+  return {
+    ...wanted,
+    spec: {
+      ...spec,
+      volumeClaimTemplates: spec.volumeClaimTemplates.map((template, index) => ({
+        ...template,
+        spec: {
+          ...template.spec,
+          resources: volumeClaimTemplates[index]?.spec.resources ?? template.spec.resources,
+        },
+      })),
+    },
+  } as KubeObject
+}
+
+/** An object with our labels and another owner: one of a database of the same name that was deleted just now, or somebody else's. */
+function ofAnother(kind: string, name: string, owner: OwnerReference | undefined, blueprint: Blueprint): Finding {
+  return owner?.kind === blueprint.owner.kind && owner.name === blueprint.name
+    ? {
+        type: 'Reconciling',
+        status: 'True',
+        reason: 'Creating',
+        values: { detail: `waiting until ${kind} ${name} of the deleted database is gone` },
+      }
+    : { type: 'Stalled', status: 'True', reason: 'NameConflict', values: { kind, name } }
 }
 
 function withHash(object: KubeObject, hash: string): KubeObject {
@@ -163,7 +215,7 @@ function planVolumes(blueprint: Blueprint, observed: Observed): Plan {
       namespace: blueprint.namespace,
       name: statefulSet.metadata.name,
       uid: statefulSet.metadata.uid ?? '',
-      orphan: true,
+      propagation: 'Orphan',
       why: 'its claim template cannot be changed; the pods go on',
     })
   return { actions, findings }

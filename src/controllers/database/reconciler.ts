@@ -1,9 +1,8 @@
-import { isDeepStrictEqual } from 'node:util'
 import { type Finding, findCondition, mergeConditions } from '../../api/v1alpha1/conditions.ts'
 import type { KvidxDatabaseStatus } from '../../api/v1alpha1/database-status.ts'
 import { withDefaults } from '../../api/v1alpha1/defaults.ts'
-import { KVIDX_DATABASE, type KvidxDatabase, kvidxDatabaseSchema } from '../../api/v1alpha1/kvidx-database.ts'
-import { REASONS, type Reason } from '../../api/v1alpha1/reasons.ts'
+import { type KvidxDatabase, kvidxDatabaseSchema } from '../../api/v1alpha1/kvidx-database.ts'
+import type { Reason } from '../../api/v1alpha1/reasons.ts'
 import { validate } from '../../api/validate.ts'
 import type { Clock } from '../../common/clock.ts'
 import { asKvidxError } from '../../common/errors.ts'
@@ -11,32 +10,40 @@ import type { KubeApi } from '../../kube/api.ts'
 import { isConflict, isNamespaceTerminating, isNotFound, undefinedIfMissing } from '../../kube/api-error.ts'
 import type { ReconcileResult } from '../../kube/controller.ts'
 import type { RuntimeLog } from '../../kube/log.ts'
-import type { KubeObject, Resource } from '../../kube/object.ts'
+import { controllerOf, type KubeObject } from '../../kube/object.ts'
 import type { EventRecorder } from '../../kube/recorder.ts'
-import { NAMESPACES, STORAGE_CLASSES, VOLUME_SNAPSHOTS } from '../../kube/resources.ts'
+import {
+  CRON_JOBS,
+  NAMESPACES,
+  PERSISTENT_VOLUME_CLAIMS,
+  STATEFUL_SETS,
+  STORAGE_CLASSES,
+  VOLUME_SNAPSHOTS,
+} from '../../kube/resources.ts'
 import { carryOut } from './apply.ts'
+import { type BackupStatusOutput, backupStatus, shippingOf } from './backup-status.ts'
 import { type DatabaseCache, observe } from './cache.ts'
 import { finalSnapshotName, hasFinalizer, planDeletion, wantsFinalizer } from './deletion.ts'
 import { engineFindings, readiness } from './health.ts'
-import { FINALIZER } from './names.ts'
+import { DATABASE_LABEL, FINALIZER, isDataClaim } from './names.ts'
+import { planHibernation } from './hibernation.ts'
+import type { CronJob } from './objects/cron-jobs.ts'
 import { type Blueprint, blueprintOf } from './objects/desired.ts'
 import { knowsTemplate, NEWEST_TEMPLATE } from './objects/stateful-set.ts'
 import type { Claim, Observed } from './observed.ts'
 import { isReady, planAll } from './plan.ts'
 import type { Prober } from './prober.ts'
+import { DATABASES } from './resource.ts'
 import { statusOf } from './status.ts'
-
-export const DATABASES: Resource = {
-  group: KVIDX_DATABASE.group,
-  version: KVIDX_DATABASE.version,
-  plural: KVIDX_DATABASE.plural,
-  kind: KVIDX_DATABASE.kind,
-  namespaced: true,
-}
+import { StatusWriter } from './status-writer.ts'
 
 /** Between two questions to a pod that serves, and to one that does not yet, ms. */
 const PROBE_INTERVAL = 30_000
 const PROBE_INTERVAL_NOT_READY = 3_000
+/** Where there is no pod to ask, changes tell; this is for what no watch shows, ms. */
+const IDLE_INTERVAL = 60_000
+/** An object of somebody else is in the way, and only a look shows that it went, ms. */
+const CONFLICT_INTERVAL = 10_000
 const CLASS_LIFETIME = 300_000
 
 export interface DatabaseReconcilerOptions {
@@ -55,8 +62,11 @@ export class DatabaseReconciler {
   readonly #options: DatabaseReconcilerOptions
   readonly #classes = new Map<string, { readonly expandable: boolean; readonly until: number }>()
 
+  readonly #status: StatusWriter
+
   constructor(options: DatabaseReconcilerOptions) {
     this.#options = options
+    this.#status = new StatusWriter(options)
   }
 
   async reconcile(key: string, signal: AbortSignal): Promise<ReconcileResult | undefined> {
@@ -64,6 +74,7 @@ export class DatabaseReconciler {
     const database = cache.databases.store.get(key)
     if (!database) {
       prober.forget(key)
+      this.#status.forget(key)
       return undefined
     }
     if (database.metadata.deletionTimestamp) return this.#delete(database, signal)
@@ -88,13 +99,9 @@ export class DatabaseReconciler {
       spec: database.spec,
     })[0]
     if (problem) {
-      await this.#writeStatus(
+      await this.#sayStalled(
         database,
-        withFindings(
-          database,
-          [stalled('InvalidSpec', { field: problem.field, problem: problem.message })],
-          this.#options.clock.now(),
-        ),
+        stalled('InvalidSpec', { field: problem.field, problem: problem.message }),
         signal,
       )
       return undefined
@@ -110,15 +117,13 @@ export class DatabaseReconciler {
           ? undefined
           : stalled('UnknownTemplateVersion', { version: templateVersion })
     if (image === undefined || refusal) {
-      await this.#writeStatus(
-        database,
-        withFindings(database, refusal ? [refusal] : [], this.#options.clock.now()),
-        signal,
-      )
+      if (refusal) await this.#sayStalled(database, refusal, signal)
       return undefined
     }
-    const blueprint = blueprintOf(database, spec, image, templateVersion)
-    const observed = await this.#observe(key, database, blueprint, signal)
+    const wanted = blueprintOf(database, spec, image, templateVersion)
+    const observed = await this.#observe(key, database, wanted, signal)
+    const hibernation = planHibernation(wanted, observed, this.#options.clock.now())
+    const { blueprint } = hibernation
     // a mistake that only rendering finds (a quantity, say) is the spec's, too
     let plan: ReturnType<typeof planAll>
     try {
@@ -126,18 +131,11 @@ export class DatabaseReconciler {
     } catch (error) {
       const failure = asKvidxError(error)
       if (failure.code === 'internal') throw error
-      await this.#writeStatus(
-        database,
-        withFindings(
-          database,
-          [stalled('InvalidSpec', { field: String(failure.details.field ?? 'spec'), problem: failure.message })],
-          this.#options.clock.now(),
-        ),
-        signal,
-      )
+      const field = String(failure.details.field ?? 'spec')
+      await this.#sayStalled(database, stalled('InvalidSpec', { field, problem: failure.message }), signal)
       return undefined
     }
-    const actions = spec.suspend ? [] : plan.actions
+    const actions = spec.suspend ? [] : [...hibernation.actions, ...plan.actions]
     for (const action of actions)
       this.#options.log.info(
         {
@@ -150,29 +148,32 @@ export class DatabaseReconciler {
         'change',
       )
     const outcome = await carryOut(this.#options.api, actions, database.metadata.uid ?? '', signal)
+    const backups = backupsOf(blueprint, observed, this.#options.clock.now())
     const findings = [
       ...readiness(
         blueprint,
         observed,
-        [...outcome.findings, ...(spec.suspend ? [] : plan.findings)],
+        [...outcome.findings, ...(spec.suspend ? [] : [...hibernation.findings, ...plan.findings])],
         actions.length > 0,
       ),
       ...engineFindings(blueprint, observed),
-      ...backupFindings(spec.backup !== undefined),
+      ...backups.findings,
     ]
     const update =
       this.#options.defaultImage !== undefined && this.#options.defaultImage !== image && spec.image === undefined
         ? this.#options.defaultImage
         : undefined
-    await this.#writeStatus(
+    const later = await this.#status.write(
       database,
-      statusOf(blueprint, observed, findings, this.#options.clock.now(), update),
+      withBackups(statusOf(blueprint, observed, findings, this.#options.clock.now(), update), backups.block),
       signal,
     )
     if (outcome.error !== undefined) throw outcome.error
-    const ready = findings.some(finding => finding.type === 'Ready' && finding.status === 'True')
-    if (blueprint.replicas === 0 && observed.pods.length === 0) return undefined
-    return { requeueAfter: ready ? PROBE_INTERVAL : PROBE_INTERVAL_NOT_READY }
+    return { requeueAfter: Math.min(later ?? Number.POSITIVE_INFINITY, nextLook(blueprint, observed, findings)) }
+  }
+
+  #sayStalled(database: KvidxDatabase & KubeObject, finding: Finding, signal: AbortSignal): Promise<unknown> {
+    return this.#status.write(database, withFindings(database, [finding], this.#options.clock.now()), signal)
   }
 
   async #observe(
@@ -239,7 +240,19 @@ export class DatabaseReconciler {
     }
     const plan = planDeletion(observed)
     const outcome = await carryOut(api, plan.actions, database.metadata.uid ?? '', signal)
-    if (outcome.error !== undefined) throw outcome.error
+    if (outcome.error !== undefined) {
+      const { message } = outcome.error as Error
+      const blocked = {
+        type: 'Stalled',
+        status: 'True',
+        reason: 'DeletionBlocked',
+        values: { detail: message },
+      } as const
+      if (!isConflict(outcome.error))
+        await this.#status.write(database, withFindings(database, [...plan.findings, blocked], clock.now()), signal)
+      throw outcome.error
+    }
+    if (plan.done && !(await this.#nothingLeft(database, observed, signal))) return { requeueAfter: 500 }
     if (plan.done) {
       await this.#setFinalizers(
         database,
@@ -248,8 +261,22 @@ export class DatabaseReconciler {
       )
       return undefined
     }
-    await this.#writeStatus(database, withFindings(database, plan.findings, clock.now()), signal)
+    await this.#status.write(database, withFindings(database, plan.findings, clock.now()), signal)
     return { requeueAfter: 2000 }
+  }
+
+  /** The cache may be behind: a claim made a moment ago would stay for ever once our finalizer is gone. */
+  async #nothingLeft(database: KvidxDatabase & KubeObject, observed: Observed, signal: AbortSignal): Promise<boolean> {
+    if (observed.namespaceTerminating || !wantsFinalizer(database)) return true
+    const { api } = this.#options
+    const { name, namespace = '' } = database.metadata
+    const statefulSet = await undefinedIfMissing(api.get<KubeObject>(STATEFUL_SETS, { namespace, name }, { signal }))
+    if (statefulSet && controllerOf(statefulSet)?.uid === database.metadata.uid) return false
+    const labelSelector = `${DATABASE_LABEL}=${name}`
+    const claims = await api.list<KubeObject>(PERSISTENT_VOLUME_CLAIMS, { namespace, labelSelector, signal })
+    return claims.items.every(
+      ({ metadata }) => metadata.deletionTimestamp !== undefined || !isDataClaim(metadata.name, name),
+    )
   }
 
   async #keepFinalizer(database: KvidxDatabase & KubeObject, signal: AbortSignal): Promise<void> {
@@ -290,47 +317,14 @@ export class DatabaseReconciler {
     const live = observe(cache, database).statefulSet
     return live?.spec.template.spec.containers.find(container => container.name === 'kvidx')?.image ?? defaultImage
   }
+}
 
-  /** Only when something differs. Transitions become events. */
-  async #writeStatus(
-    database: KvidxDatabase & KubeObject,
-    status: KvidxDatabaseStatus,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const before = database.status ?? {}
-    const after = JSON.parse(JSON.stringify(status)) as KvidxDatabaseStatus
-    if (isDeepStrictEqual(before, after)) return
-    const { name, namespace } = database.metadata
-    try {
-      await this.#options.api.apply(
-        DATABASES,
-        {
-          apiVersion: database.apiVersion,
-          kind: database.kind,
-          metadata: { name, ...(namespace !== undefined && { namespace }) },
-          status: after,
-        } as KubeObject,
-        { subresource: 'status', signal },
-      )
-    } catch (error) {
-      if (isNotFound(error) || isConflict(error)) return
-      throw error
-    }
-    const said = new Set<string>()
-    for (const condition of after.conditions ?? []) {
-      const old = findCondition(before.conditions, condition.type as 'Ready')
-      if ((old?.reason === condition.reason && old.status === condition.status) || said.has(condition.reason)) continue
-      said.add(condition.reason)
-      const entry = REASONS[condition.reason as Reason]
-      const todo = entry && entry.todo !== '' ? `. ${entry.todo}` : ''
-      this.#options.recorder.record(database, {
-        type: entry?.severity === 'Normal' ? 'Normal' : 'Warning',
-        reason: condition.reason,
-        action: `Set${condition.type}`,
-        note: `${condition.message}${todo}`,
-      })
-    }
-  }
+/** When to look again even if nothing changes, ms. */
+function nextLook(blueprint: Blueprint, observed: Observed, findings: readonly Finding[]): number {
+  const pod = observed.pods.find(candidate => candidate.metadata.name === blueprint.names.pod(0))
+  if (findings.some(finding => finding.reason === 'NameConflict')) return CONFLICT_INTERVAL
+  if (!pod?.status?.podIP || pod.metadata.deletionTimestamp) return IDLE_INTERVAL
+  return isReady(pod) ? PROBE_INTERVAL : PROBE_INTERVAL_NOT_READY
 }
 
 function stalled(reason: Reason, values: Readonly<Record<string, string | number>>): Finding {
@@ -354,7 +348,20 @@ function withFindings(database: KvidxDatabase, findings: readonly Finding[], now
   }
 }
 
-function backupFindings(configured: boolean): readonly Finding[] {
-  // with a destination the backup controller speaks
-  return configured ? [] : [{ type: 'BackupsHealthy', status: 'Unknown', reason: 'NoBackups' }]
+function backupsOf(blueprint: Blueprint, observed: Observed, now: number): BackupStatusOutput {
+  return backupStatus({
+    blueprint,
+    records: observed.backups ?? [],
+    cronJobs: (observed.owned.get(CRON_JOBS.plural) ?? []) as readonly CronJob[],
+    shipping: shippingOf(observed.probe?.status?.backup),
+    before: observed.database.status?.backup,
+    now,
+  })
+}
+
+function withBackups(
+  { backup: _before, ...status }: KvidxDatabaseStatus,
+  backup: KvidxDatabaseStatus['backup'],
+): KvidxDatabaseStatus {
+  return backup ? { ...status, backup } : status
 }

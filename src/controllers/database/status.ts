@@ -29,7 +29,8 @@ export function statusOf(
   const scheme = spec.security.tls ? 'https' : 'http'
   const status = probe?.status
   const interval = milliseconds(spec.monitoring.figuresInterval, 'spec.monitoring.figuresInterval')
-  const lineage = before.lineage ?? (status?.lineage || undefined)
+  // a database that serves is the lineage that it says: after recovery.allowEmpty or bootstrap.adopt it is another
+  const lineage = (status?.ready && status.lineage) || before.lineage || undefined
   const data = status ? refreshed(before.data, dataOf(status, now), interval, now) : before.data
   const engineVersion = status?.engineVersion || before.engineVersion
   return {

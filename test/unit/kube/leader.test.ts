@@ -202,6 +202,7 @@ function lateNetwork(
     patch: (resource, ref, body, options) => send(() => api.patch(resource, ref, body), options?.signal),
     delete: (resource, ref, options) => send(() => api.delete(resource, ref), options?.signal),
     apply: () => api.apply(),
+    ownCreated: () => api.ownCreated(),
     watch: (resource, options) => api.watch(resource, options),
   }
 }

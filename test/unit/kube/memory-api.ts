@@ -141,6 +141,9 @@ export class MemoryApi implements KubeApi {
     })
   }
 
+  /** There is no server-side apply here. */
+  async ownCreated(): Promise<void> {}
+
   patch<T extends KubeObject>(
     resource: Resource,
     ref: ObjectRef,

@@ -1,10 +1,12 @@
 import type { ResolvedDatabaseSpec } from '../../../api/v1alpha1/database-spec.ts'
-import { bytes } from '../../../common/quantity.ts'
+import { bytes, parseNano } from '../../../common/quantity.ts'
 
 const MIB = 1024 * 1024
 /** What the process takes beside caches: measured at rest and under load, docs/costs in README. */
 const BASE_REQUEST = 256 * MIB
 const BASE_LIMIT = 1024 * MIB
+const CPU_REQUEST = '100m'
+const CPU_REQUEST_NANO = parseNano(CPU_REQUEST) ?? 0n
 /** `cacheSize: auto` begins with this and is bounded by the limit. */
 const AUTO_CACHE = 64 * MIB
 
@@ -18,8 +20,15 @@ export function containerResources(spec: ResolvedDatabaseSpec): ResourceAmounts 
   const { cacheSize } = spec.tuning
   const cache = cacheSize === undefined || cacheSize === 'auto' ? AUTO_CACHE : bytes(cacheSize, 'spec.tuning.cacheSize')
   const mebibytes = (amount: number) => `${Math.ceil(amount / MIB)}Mi`
+  const { requests, limits } = spec.resources ?? {}
+  const amount = (value: string | number | undefined, field: string) =>
+    value === undefined ? undefined : bytes(value, `spec.resources.${field}.memory`)
+  // where one of the two is given, the default of the other must not contradict it
+  const request = Math.min(BASE_REQUEST + cache, amount(limits?.memory, 'limits') ?? Number.POSITIVE_INFINITY)
+  const limit = Math.max(BASE_LIMIT + 2 * cache, amount(requests?.memory, 'requests') ?? 0)
+  const cpu = limits?.cpu !== undefined && (parseNano(limits.cpu) ?? 0n) < CPU_REQUEST_NANO ? limits.cpu : CPU_REQUEST
   return {
-    requests: { cpu: '100m', memory: mebibytes(BASE_REQUEST + cache), ...spec.resources?.requests },
-    limits: { memory: mebibytes(BASE_LIMIT + 2 * cache), ...spec.resources?.limits },
+    requests: { cpu, memory: mebibytes(request), ...requests },
+    limits: { memory: mebibytes(limit), ...limits },
   }
 }
