@@ -1,0 +1,133 @@
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { kvidx } from '../cli/harness.ts'
+import { type Running, remove, startRunning } from './running.ts'
+
+let running: Running
+beforeAll(async () => {
+  running = await startRunning()
+  for (let key = 0; key < 50; key++) await running.put(key, `value ${key}`, key % 5 === 0 ? '?ttl=1h' : '')
+})
+afterAll(async () => {
+  await running.stop()
+  remove(running)
+})
+
+const json = (out: string) => JSON.parse(out.trim().split('\n').at(-1)!)
+const job = (verb: string, ...args: string[]) =>
+  kvidx(['job', verb, '--config', running.configFile, '--server', running.url, ...args])
+const backup = (...args: string[]) => kvidx(['backup', ...args, '--server', running.url, '--output', 'json'])
+
+describe('a backup job', () => {
+  test('stores a Full, verifies it against what the database recorded, and says so in one line', async () => {
+    const resultFile = join(running.root, 'result.json')
+    const ran = await job('backup', '--schedule', 'daily', '--slot', '2026-11-23T02:00:00Z', '--result-file', resultFile)
+    expect([ran.code, ran.notes]).toEqual([0, ''])
+    const result = json(ran.out)
+    const { state } = running.sidecar.database
+    expect(result).toMatchObject({
+      name: 'orders-daily-20261123t0200z',
+      phase: 'Completed',
+      type: 'Full',
+      position: `${state.position.epoch}.${state.position.seq}`,
+      records: 50,
+      verification: 'Verified',
+      schedule: 'daily',
+    })
+    expect(result.digest).toBe(state.digest.toString(16).padStart(32, '0'))
+    expect(JSON.parse(readFileSync(resultFile, 'utf8'))).toEqual(result)
+    expect((await running.status()).backup).toMatchObject({
+      lastSuccessful: { name: result.name },
+      lastVerified: { name: result.name },
+    })
+  })
+
+  test('of the same slot again takes what is stored', async () => {
+    const again = await job('backup', '--schedule', 'daily', '--slot', '2026-11-23T02:00:00Z')
+    expect(again.code).toBe(0)
+    expect(json(again.out)).toMatchObject({ phase: 'Completed', verification: 'Verified' })
+    const { backups } = json((await backup('list')).out)
+    expect(backups).toHaveLength(1)
+  })
+
+  test('stores an increment of updates, removes and expiries, and claims the log for its schedule', async () => {
+    await running.put(1, 'changed')
+    await fetch(`${running.url}/v1/records/2`, { method: 'DELETE' })
+    await fetch(`${running.url}/v1/records/3/expiry?ttl=2h`, { method: 'PUT' })
+    const ran = await job('backup', '--schedule', 'hourly', '--verify')
+    expect([ran.code, ran.notes]).toEqual([0, ''])
+    const result = json(ran.out)
+    expect(result).toMatchObject({ type: 'Incremental', phase: 'Completed', verification: 'Verified', records: 49 })
+    expect(result.parent).toMatch(/orders-daily/)
+    const source = await (await fetch(`${running.url}/v1/admin/source`)).json()
+    expect(source.consumers['schedule/hourly'].position).toBe(result.position)
+  })
+
+  test('becomes Full, and says why, when the store has no parent', async () => {
+    const other = await startRunning({ backup: { schedules: [{ name: 'daily', schedule: '@daily', type: 'Full' }, { name: 'inc', schedule: '@hourly', type: 'Incremental' }] } })
+    try {
+      await other.put(1, 'a')
+      const ran = await kvidx(['job', 'backup', '--config', other.configFile, '--server', other.url, '--schedule', 'inc'])
+      expect(ran.code).toBe(0)
+      expect(json(ran.out)).toMatchObject({ type: 'Full', fallback: 'the store has no backup of this lineage' })
+    } finally {
+      await other.stop()
+      remove(other)
+    }
+  })
+
+  test('fails with an exit code when the backup was damaged under way', async () => {
+    const made = json((await backup('create', 'by-hand', '--no-verify')).out)
+    expect(made).toMatchObject({ phase: 'Completed', verification: 'Skipped' })
+    const directory = made.location.slice('file://'.length)
+    const file = join(directory, 'records.kvidx.zst')
+    const bytes = readFileSync(file)
+    bytes[bytes.length - 5]! ^= 1
+    writeFileSync(file, bytes)
+    const verified = await backup('verify', 'by-hand')
+    expect(verified.code).not.toBe(0)
+    expect(json(verified.out)).toMatchObject({ name: 'by-hand', result: 'Failed' })
+    const all = await backup('verify', '--all')
+    expect(all.code).not.toBe(0)
+    const results = all.out.trim().split('\n').map(line => JSON.parse(line))
+    expect(results.map(({ result }: { result: string }) => result).sort()).toEqual(['Failed', 'Verified', 'Verified'])
+  })
+})
+
+describe('kvidx backup', () => {
+  test('lists, shows, prunes for trial, and drills with what the database recorded', async () => {
+    const list = json((await backup('list')).out)
+    expect(list.backups.map(({ type }: { type: string }) => type)).toEqual(['Full', 'Incremental', 'Full'])
+    const shown = json((await backup('show', 'orders-daily-20261123t0200z')).out)
+    expect(shown.manifest.schedule).toBe('daily')
+    const plan = json((await backup('prune', '--dry-run')).out)
+    expect(plan.backups.every(({ keep, reasons }: { keep: boolean; reasons: string[] }) => keep && reasons.length > 0)).toBe(true)
+    const drill = await backup('drill')
+    expect([drill.code, drill.notes]).toEqual([0, ''])
+    expect(json(drill.out)).toMatchObject({ phase: 'Completed', comparedWithSource: true })
+    expect((await running.status()).backup.drill.rtoMs).toBeGreaterThan(0)
+    const metrics = await (await fetch(`${running.sidecar.opsAddress}/metrics`)).text()
+    expect(metrics).toMatch(/kvidx_backup_last_success_timestamp_seconds \d/)
+    expect(metrics).toMatch(/kvidx_backup_drill_rto_seconds \d+\.?\d*/)
+  })
+
+  test('restores offline into every engine, with the source position, and refuses a directory that has data', async () => {
+    const before = running.sidecar.database.state
+    for (const engine of ['SQLite', 'LMDB', 'RocksDB']) {
+      const directory = join(running.root, `restored-${engine}`)
+      const args = ['backup', 'restore', '--store', running.store, '--data-dir', directory, '--engine', engine]
+      const ran = await kvidx([...args, '--at', 'orders-daily-20261123t0200z', '--output', 'json'])
+      expect([engine, ran.code, ran.notes]).toEqual([engine, 0, ''])
+      const restored = json(ran.out)
+      expect(restored).toMatchObject({ count: '50', complete: true })
+      expect(restored.lineage).not.toBe(running.sidecar.database.lineage)
+      expect(JSON.parse(readFileSync(join(directory, 'identity.json'), 'utf8')).origin.reached).toBe(restored.reached)
+      expect(existsSync(join(directory, 'db', 'identity.json'))).toBe(false)
+      expect(readdirSync(join(directory, 'staging'))).toEqual([])
+      const again = await kvidx([...args, '--output', 'json'])
+      expect(again.notes).toMatch(/already/)
+    }
+    expect(running.sidecar.database.state.digest).toBe(before.digest)
+  })
+})
