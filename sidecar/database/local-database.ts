@@ -7,9 +7,9 @@ import { asKvidxError, KvidxError } from '../../src/common/errors.ts'
 import type { EngineFigures, EngineKind, Key, KeyRange } from '../engine/engine.ts'
 import { writeCleanExit } from '../volume/clean-exit.ts'
 import type { Identity } from '../volume/identity.ts'
-import type { Seed } from '../volume/seed.ts'
 import { type VolumeLayout, volumeLayout } from '../volume/layout.ts'
 import type { VolumeLock } from '../volume/lock.ts'
+import type { Seed } from '../volume/seed.ts'
 import { swapIn } from '../volume/swap.ts'
 import { followChanges } from './changes.ts'
 import { isVisible } from './committer.ts'
@@ -78,6 +78,9 @@ export class LocalDatabase implements Database {
   noSpace: string | undefined
   /** Called around a swap: other files have the database's place afterwards. */
   onSwap: (moment: 'before' | 'after') => void = () => {}
+  readonly #died = Promise.withResolvers<KvidxError>()
+  /** Resolves when the writer is gone: only a new process, with its recovery, can go on. */
+  readonly died: Promise<KvidxError> = this.#died.promise
   /** Called when a commit failed for want of space. */
   onNoSpace: (error: KvidxError) => void = () => {}
 
@@ -319,11 +322,14 @@ export class LocalDatabase implements Database {
     const session = this.#session
     if (session) {
       const failed = session.writer.failed
-      if (!failed) await session.writer.call('checkpoint', { mode: 'truncate' })
+      // on a full disk neither checkpoint nor marker may fit; the WAL keeps everything, and the next start checks
+      const tryTo = (what: string, work: Promise<unknown>) =>
+        work.catch((error: unknown) => this.#log.warn({ err: error }, `${what} failed at the end`))
+      if (!failed) await tryTo('the checkpoint', session.writer.call('checkpoint', { mode: 'truncate' }))
       const position = formatPosition(session.writer.state.position)
       await session.close()
       // only what was closed in order may say so
-      if (!failed) await writeCleanExit(this.layout, position)
+      if (!failed) await tryTo('the clean-exit marker', writeCleanExit(this.layout, position))
     }
     this.#session = undefined
     this.#lock?.release()
@@ -417,6 +423,7 @@ export class LocalDatabase implements Database {
       // the kubelet's restart runs the recovery that this process cannot
       this.board.raise('WriterFailed', error.message, this.#clock.now(), true)
       this.#log.error({ err: error }, 'the writer died')
+      this.#died.resolve(error)
     }
   }
 

@@ -26,7 +26,9 @@ export function sidecarCommand(): Command {
       const { sidecarOptions } = await import('./sidecar-options.ts')
       const sidecar = await startSidecar(await sidecarOptions(flags, environment))
       sidecar.serving.catch(() => {})
-      await Promise.race([waitForSignal(), parentGone()])
+      const end = await Promise.race([waitForSignal(), parentGone(), sidecar.database.died])
+      // whoever started us starts us again, and the start recovers
+      if (end instanceof Error) process.exit(1)
       // a second signal does not wait
       void waitForSignal().then(() => process.exit(130))
       await sidecar.stop()
