@@ -37,8 +37,9 @@ const NO_LIMIT = 0xffff_ffff_ffff_ffffn
 /**
  * Which files restore the target. Errors: backup_not_found (with what there is), backup_gap naming the missing range,
  * invalid_parameter for an epoch that is not known.
+ * @param shipped up to where the database says that it shipped: a store cannot tell that its last segments are gone, so `latest` is compared with this
  */
-export function resolveChain(catalog: LineageCatalog, target: Target): Chain {
+export function resolveChain(catalog: LineageCatalog, target: Target, shipped?: Position): Chain {
   switch (target.kind) {
     case 'backup':
       return chainOfBackup(catalog, target.name)
@@ -47,7 +48,7 @@ export function resolveChain(catalog: LineageCatalog, target: Target): Chain {
     case 'time':
       return chainOfTime(catalog, target.time)
     case 'latest':
-      return chainOfLatest(catalog)
+      return chainOfLatest(catalog, shipped)
   }
 }
 
@@ -72,6 +73,8 @@ export function piecesOn(line: Line, backups: readonly Backup[], segments: reado
   const pieces: Piece<ChangeSource>[] = []
   for (const backup of backups) {
     const limit = line.limit(backup.position.epoch)
+    // what was proven not to restore leads nowhere; segments may lead past it
+    if (backup.verification?.result === 'Failed') continue
     if (!backup.parent || limit === undefined || !line.holds(backup.parent.position)) continue
     const to = backup.position.seq < limit ? backup.position.seq : limit
     pieces.push({ from: backup.parent.position.seq, to, source: { type: 'increment', backup } })
@@ -148,7 +151,7 @@ function chainOfTime(catalog: LineageCatalog, time: bigint): Chain {
   return { catalog, base, changes, line, until: { time }, ...(next !== undefined && { gap: { after: reached, next } }) }
 }
 
-function chainOfLatest(catalog: LineageCatalog): Chain {
+function chainOfLatest(catalog: LineageCatalog, shipped: Position | undefined): Chain {
   const line = currentLine(catalog)
   const base = newestBase(catalog, line, () => true)
   if (!base) throw noBase(catalog, 'the latest state')
@@ -156,6 +159,7 @@ function chainOfLatest(catalog: LineageCatalog): Chain {
   const { steps, reached } = follow(pieces, base.position.seq, NO_LIMIT)
   const next = nextKnown(catalog, pieces, line, reached)
   if (next !== undefined) throw gapError(catalog, line, reached, next - 1n)
+  if (shipped && line.holds(shipped) && reached < shipped.seq) throw gapError(catalog, line, reached, shipped.seq)
   return { catalog, base, changes: steps.map(step => step.source), line, until: { seq: reached } }
 }
 

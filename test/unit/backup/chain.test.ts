@@ -149,6 +149,25 @@ describe('the chain of a restore', () => {
     expect(() => names({ kind: 'latest' }, catalog([], []))).toThrow(/no Full|none at all/)
   })
 
+  it('notices that the last segments are gone when the database says how far it shipped', () => {
+    const cut = catalog(
+      [base],
+      all.segments.filter(s => s.key !== '3:161-200'),
+    )
+    expect(resolveChain(cut, { kind: 'latest' }).until).toEqual({ seq: 160n })
+    expect(() => resolveChain(cut, { kind: 'latest' }, { epoch: 3n, seq: 200n })).toThrow(/161 to 200/)
+    expect(resolveChain(all, { kind: 'latest' }, { epoch: 3n, seq: 200n }).until).toEqual({ seq: 200n })
+  })
+
+  it('goes round an increment that was proven not to restore', () => {
+    const failed = {
+      ...backup('failed', 1, 120, base),
+      verification: { result: 'Failed' } as Backup['verification'],
+    } as Backup
+    const own = catalog([base, failed], [segment(1, 51, 90)], EPOCHS.slice(0, 1))
+    expect(names({ kind: 'latest' }, own)).toEqual(['base', '1:51-90'])
+  })
+
   it('ends when parents go round in a circle', () => {
     const a = backup('a', 1, 60, backup('b', 1, 60))
     const b = backup('b', 1, 60, a)
