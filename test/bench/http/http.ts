@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { EngineKind } from '../../../sidecar/engine/engine.ts'
-import { startSidecarProcess } from '../../support/sidecar-process.ts'
+import { startBuiltSidecar } from './built-sidecar.ts'
 
 const SECONDS = Number(process.env.KVIDX_BENCH_SECONDS ?? 5)
 const RECORDS = Number(process.env.KVIDX_BENCH_RECORDS ?? 1_000_000)
@@ -72,8 +72,8 @@ async function* generated(count: number): AsyncGenerator<Uint8Array> {
 const root = mkdtempSync(join(tmpdir(), 'kvidx-bench-'))
 try {
   for (const engine of ENGINES) {
-    const sidecar = await startSidecarProcess(join(root, engine), engine, { spec: { storage: { size: '20Gi' } } })
-    const pid = sidecar.child.pid ?? 0
+    const sidecar = await startBuiltSidecar(join(root, engine), engine)
+    const { pid } = sidecar
     console.log(`\n${engine}: at rest ${memory(pid, 'VmRSS')}`)
     let written = 1
     for (const method of ['PUT', 'GET'])
@@ -109,7 +109,7 @@ try {
     console.log(
       `  export ${Math.round(RECORDS / exported).toLocaleString('en')}/s, ${(bytes / 1e6 / exported).toFixed(0)} MB/s; highest RSS ${memory(pid, 'VmHWM')}`,
     )
-    await sidecar.kill('SIGTERM')
+    await sidecar.stop()
   }
 } finally {
   rmSync(root, { recursive: true, force: true })
