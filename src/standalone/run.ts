@@ -1,12 +1,14 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { withDefaults } from '../api/v1alpha1/defaults.ts'
 import type { KvidxDatabase } from '../api/v1alpha1/kvidx-database.ts'
-import { renderSidecarConfig, sidecarConfig } from '../api/v1alpha1/sidecar-config.ts'
+import { renderSidecarConfig, type SidecarConfigInput, sidecarConfig } from '../api/v1alpha1/sidecar-config.ts'
 import type { Clock } from '../common/clock.ts'
 import { childEnvironment } from '../common/environment.ts'
 import { launcherUrl } from '../common/worker-url.ts'
 import { configPaths, type StandalonePaths, standalonePaths } from './paths.ts'
+import { BackupSchedules, scheduleMemory } from './schedules.ts'
 import { Supervisor } from './supervisor.ts'
 import { describe, type SidecarStatus, watchStatus } from './watch.ts'
 
@@ -56,6 +58,8 @@ export function runStandalone(databases: readonly KvidxDatabase[], options: RunO
     databases: running.map(entry => entry.database),
     async stop() {
       stopping.abort()
+      // a backup under way needs its database
+      await Promise.all(running.map(entry => entry.schedules?.stop()))
       await Promise.all(running.map(entry => entry.supervisor.stop()))
     },
     kill() {
@@ -70,7 +74,7 @@ function startOne(
   options: RunOptions,
   clock: Clock,
   signal: AbortSignal,
-): { database: RunningDatabase; supervisor: Supervisor } {
+): { database: RunningDatabase; supervisor: Supervisor; schedules: BackupSchedules | undefined } {
   const { name } = resource.metadata
   const namespace = resource.metadata.namespace ?? 'default'
   const paths = standalonePaths(options.root, namespace, name)
@@ -118,7 +122,23 @@ function startOne(
     last = line
     rememberLineage(resource, namespace, paths, status)
   })
-  return { database, supervisor }
+  const { backup } = sidecarConfig(configInput(resource, namespace, paths)).dynamic
+  const server = ['--config', paths.config, '--server', database.dataAddress]
+  const token = options.tokensDirectory === undefined ? [] : ['--token-file', join(options.tokensDirectory, 'admin')]
+  const schedules =
+    backup &&
+    new BackupSchedules({
+      backup,
+      flags: [...server, ...token],
+      launcher: LAUNCHER,
+      opsAddress: database.opsAddress,
+      scratch: join(paths.directory, 'scratch'),
+      memoryFile: scheduleMemory(paths.directory),
+      clock,
+      print: line => options.print(`${label}: ${line}`),
+    })
+  schedules?.start()
+  return { database, supervisor, schedules }
 }
 
 /** The lineage, once known, is expected of every later start: a volume that was lost is then not taken for a new one. */
@@ -134,15 +154,19 @@ function rememberLineage(
 }
 
 function writeConfig(resource: KvidxDatabase, namespace: string, paths: StandalonePaths): void {
+  const config = sidecarConfig(configInput(resource, namespace, paths))
+  writeFileSync(paths.config, renderSidecarConfig(config), { mode: 0o600 })
+}
+
+function configInput(resource: KvidxDatabase, namespace: string, paths: StandalonePaths): SidecarConfigInput {
   const { lineage } = readMemory(paths)
-  const config = sidecarConfig({
+  return {
     namespace,
     name: resource.metadata.name,
     spec: withDefaults(resource.spec),
     paths: configPaths(paths),
     ...(lineage !== undefined && { expectedLineage: lineage }),
-  })
-  writeFileSync(paths.config, renderSidecarConfig(config), { mode: 0o600 })
+  }
 }
 
 function readMemory(paths: StandalonePaths): Memory {

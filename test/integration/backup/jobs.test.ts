@@ -22,7 +22,15 @@ const backup = (...args: string[]) => kvidx(['backup', ...args, '--server', runn
 describe('a backup job', () => {
   test('stores a Full, verifies it against what the database recorded, and says so in one line', async () => {
     const resultFile = join(running.root, 'result.json')
-    const ran = await job('backup', '--schedule', 'daily', '--slot', '2026-11-23T02:00:00Z', '--result-file', resultFile)
+    const ran = await job(
+      'backup',
+      '--schedule',
+      'daily',
+      '--slot',
+      '2026-11-23T02:00:00Z',
+      '--result-file',
+      resultFile,
+    )
     expect([ran.code, ran.notes]).toEqual([0, ''])
     const result = json(ran.out)
     const { state } = running.sidecar.database
@@ -60,15 +68,31 @@ describe('a backup job', () => {
     const result = json(ran.out)
     expect(result).toMatchObject({ type: 'Incremental', phase: 'Completed', verification: 'Verified', records: 49 })
     expect(result.parent).toMatch(/orders-daily/)
-    const source = await (await fetch(`${running.url}/v1/admin/source`)).json()
+    const source = (await (await fetch(`${running.url}/v1/admin/source`)).json()) as any
     expect(source.consumers['schedule/hourly'].position).toBe(result.position)
   })
 
   test('becomes Full, and says why, when the store has no parent', async () => {
-    const other = await startRunning({ backup: { schedules: [{ name: 'daily', schedule: '@daily', type: 'Full' }, { name: 'inc', schedule: '@hourly', type: 'Incremental' }] } })
+    const other = await startRunning({
+      backup: {
+        schedules: [
+          { name: 'daily', schedule: '@daily', type: 'Full' },
+          { name: 'inc', schedule: '@hourly', type: 'Incremental' },
+        ],
+      },
+    })
     try {
       await other.put(1, 'a')
-      const ran = await kvidx(['job', 'backup', '--config', other.configFile, '--server', other.url, '--schedule', 'inc'])
+      const ran = await kvidx([
+        'job',
+        'backup',
+        '--config',
+        other.configFile,
+        '--server',
+        other.url,
+        '--schedule',
+        'inc',
+      ])
       expect(ran.code).toBe(0)
       expect(json(ran.out)).toMatchObject({ type: 'Full', fallback: 'the store has no backup of this lineage' })
     } finally {
@@ -90,7 +114,10 @@ describe('a backup job', () => {
     expect(json(verified.out)).toMatchObject({ name: 'by-hand', result: 'Failed' })
     const all = await backup('verify', '--all')
     expect(all.code).not.toBe(0)
-    const results = all.out.trim().split('\n').map(line => JSON.parse(line))
+    const results = all.out
+      .trim()
+      .split('\n')
+      .map(line => JSON.parse(line))
     expect(results.map(({ result }: { result: string }) => result).sort()).toEqual(['Failed', 'Verified', 'Verified'])
   })
 })
@@ -102,7 +129,9 @@ describe('kvidx backup', () => {
     const shown = json((await backup('show', 'orders-daily-20261123t0200z')).out)
     expect(shown.manifest.schedule).toBe('daily')
     const plan = json((await backup('prune', '--dry-run')).out)
-    expect(plan.backups.every(({ keep, reasons }: { keep: boolean; reasons: string[] }) => keep && reasons.length > 0)).toBe(true)
+    expect(
+      plan.backups.every(({ keep, reasons }: { keep: boolean; reasons: string[] }) => keep && reasons.length > 0),
+    ).toBe(true)
     const drill = await backup('drill')
     expect([drill.code, drill.notes]).toEqual([0, ''])
     expect(json(drill.out)).toMatchObject({ phase: 'Completed', comparedWithSource: true })

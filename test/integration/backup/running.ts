@@ -30,7 +30,12 @@ export function writeConfig(root: string, name: string, engine: EngineKind, spec
   const paths = standalonePaths(root, 'default', name)
   mkdirSync(paths.data, { recursive: true })
   mkdirSync(paths.backups, { recursive: true })
-  const whole = withDefaults({ engine, storage: { size: '1Gi' }, ...spec } as never) as never
+  const whole = withDefaults({
+    engine,
+    storage: { size: '1Gi' },
+    monitoring: { logLevel: 'Error' },
+    ...spec,
+  } as never) as never
   const config: SidecarConfig = sidecarConfig({ namespace: 'default', name, spec: whole, paths: configPaths(paths) })
   // tests are not about fsync
   const text = renderSidecarConfig(config).replace('"syncMode": "Full"', '"syncMode": "Normal"')
@@ -39,7 +44,13 @@ export function writeConfig(root: string, name: string, engine: EngineKind, spec
 }
 
 export async function startRunning(
-  given: { readonly engine?: EngineKind; readonly backup?: object; readonly spec?: object; readonly root?: string; readonly name?: string } = {},
+  given: {
+    readonly engine?: EngineKind
+    readonly backup?: object
+    readonly spec?: object
+    readonly root?: string
+    readonly name?: string
+  } = {},
 ): Promise<Running> {
   const root = given.root ?? mkdtempSync(join(tmpdir(), 'kvidx-running-'))
   const name = given.name ?? 'orders'
