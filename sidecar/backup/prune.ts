@@ -99,6 +99,28 @@ export async function prune(
   }
 }
 
+/**
+ * Removes one backup, manifest first. Answers what was removed, bytes. Errors: conflict naming an increment that continues it, store_denied when the manifest
+ * may not be deleted, and the store's.
+ */
+export async function removeBackup(
+  store: BackupStore,
+  catalog: LineageCatalog,
+  backup: Backup,
+  signal?: AbortSignal,
+): Promise<number> {
+  const child = catalog.backups.find(other => other.parent?.directory === backup.directory)
+  if (child)
+    throw new KvidxError('conflict', `${backup.name} is needed by ${child.name}: delete that one first`, {
+      needed: child.name,
+    })
+  const remover = new Remover(store, signal)
+  await remover.backup(backup)
+  if (remover.backups === 0)
+    throw new KvidxError('store_denied', `${store.location} does not let ${backup.path} be deleted`)
+  return remover.bytes
+}
+
 class Remover {
   objects = 0
   ofBackups = 0

@@ -25,6 +25,7 @@ export function jobCommand(io: Io): Command {
     .addCommand(backupJob(io))
     .addCommand(verifyJob(io))
     .addCommand(pruneJob(io))
+    .addCommand(deleteJob(io))
     .addCommand(drillJob(io))
     .addCommand(restoreJob(io))
 }
@@ -151,6 +152,23 @@ function pruneJob(io: Io): Command {
           removed: gone,
           ...(result && { result }),
         })
+      }),
+    )
+}
+
+function deleteJob(io: Io): Command {
+  return withJob(new Command('delete'))
+    .description('remove one backup; refused while an increment continues it')
+    .requiredOption('--name <name>', 'this backup')
+    .action((flags: JobFlags & { readonly name: string }) =>
+      run(flags, async ({ context, home }) => {
+        const { readLineage } = await import('../../sidecar/backup/catalog.ts')
+        const { removeBackup } = await import('../../sidecar/backup/prune.ts')
+        const catalog = await readLineage(context.store, home, context.signal)
+        const backup = catalog.backups.find(candidate => candidate.name === flags.name)
+        // gone already is what was asked for: a retry must not fail
+        const bytes = backup ? await removeBackup(context.store, catalog, backup, context.signal) : 0
+        await finish(io, flags, { phase: 'Completed', name: flags.name, found: backup !== undefined, bytes })
       }),
     )
 }

@@ -16,7 +16,7 @@ interface PodJobFlags {
   readonly tokenFile: string
 }
 
-const TASKS = ['backup', 'prune', 'delete'] as const
+const TASKS = ['backup', 'prune', 'delete', 'drill', 'restore'] as const
 type Task = (typeof TASKS)[number]
 
 /** `kvidx pod-job`: what the pods of CronJobs and Jobs run: `kvidx job`, and around it the KvidxBackup that tells of it. */
@@ -25,7 +25,8 @@ export function podJobCommand(): Command {
   for (const task of TASKS) {
     const child = command.command(task).description(DESCRIPTIONS[task])
     if (task === 'backup') child.option('--schedule <name>', 'the schedule that this is a run of')
-    if (task !== 'prune') child.option('--name <name>', 'the KvidxBackup that this is for')
+    if (task !== 'prune' && task !== 'drill')
+      child.option('--name <name>', 'the KvidxBackup or KvidxRestore that this is for')
     child
       .requiredOption('--database <name>', 'the KvidxDatabase')
       .requiredOption('--config <file>', 'configuration document of the database')
@@ -42,6 +43,8 @@ const DESCRIPTIONS: Readonly<Record<Task, string>> = {
   backup: 'make a backup and keep its KvidxBackup',
   prune: 'remove what retention lets go',
   delete: 'remove the files of one backup',
+  drill: 'restore a random moment for trial',
+  restore: 'restore the database in place and keep its KvidxRestore',
 }
 
 async function run(task: Task, flags: PodJobFlags): Promise<number> {
@@ -91,9 +94,17 @@ async function run(task: Task, flags: PodJobFlags): Promise<number> {
         const { runPrune } = await import('../pod-job/prune-run.ts')
         return await runPrune(context, { config, flags: common })
       }
-      case 'delete': {
-        const end = await context.runJob(['delete', '--name', flags.name ?? '', ...common], () => {}, abort.signal)
+      case 'delete':
+      case 'drill': {
+        const what = task === 'delete' ? ['--name', flags.name ?? ''] : []
+        const end = await context.runJob([task, ...what, ...common], () => {}, abort.signal)
         return end.exitCode === 0 ? 0 : 1
+      }
+      case 'restore': {
+        const { runRestore } = await import('../pod-job/restore-run.ts')
+        const { restoreServer } = await import('../pod-job/server.ts')
+        const server = restoreServer({ server: flags.server, tokenFile: flags.tokenFile })
+        return await runRestore(context, server, flags.name ?? '')
       }
     }
   } finally {

@@ -54,7 +54,8 @@ export function removedNames(result: string | undefined): ReadonlySet<string> {
     return new Set(
       items.flatMap(item => {
         const name = typeof item === 'object' && item !== null ? (item as { name?: unknown }).name : item
-        return typeof name === 'string' ? [name] : []
+        // the store calls it by its directory, `<time>-<name>`
+        return typeof name === 'string' ? [name.replace(/^\d{8}T\d{9}Z-/, '')] : []
       }),
     )
   } catch {

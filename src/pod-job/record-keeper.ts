@@ -8,13 +8,9 @@ import {
   type StatusChange,
   statusPatch,
 } from '../controllers/backup/record.ts'
-import { isAlreadyExists, KubeApiError, undefinedIfMissing } from '../kube/api-error.ts'
+import { isAlreadyExists, undefinedIfMissing } from '../kube/api-error.ts'
 import type { JobContext } from './context.ts'
-
-const FIRST_PAUSE = 1000
-const LONGEST_PAUSE = 15_000
-/** How long the last word about a backup is tried to be written, ms: what was stored must be known. */
-const PATIENCE = 300_000
+import { persist } from './persist.ts'
 
 /** The KvidxBackup that this pod works for. */
 export class RecordKeeper {
@@ -76,22 +72,5 @@ export class RecordKeeper {
     )
     if (written) this.#record = written
     return written !== undefined
-  }
-}
-
-/** Repeats a call while the API server cannot be reached: a control plane that is updated must not cost a backup. */
-async function persist<T>(context: JobContext, call: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-  const { clock, log } = context
-  const end = clock.monotonic() + PATIENCE
-  for (let pause = FIRST_PAUSE; ; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
-    try {
-      return await call()
-    } catch (error) {
-      const passing =
-        error instanceof KubeApiError && (error.status === 0 || error.status === 429 || error.status >= 500)
-      if (!passing || signal?.aborted || clock.monotonic() + pause > end) throw error
-      log.info({ err: error, pause }, 'the API server does not answer; trying again')
-      await clock.sleep(pause, signal)
-    }
   }
 }

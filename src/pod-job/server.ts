@@ -1,12 +1,13 @@
 import type { ServerClient } from '../cli/client.ts'
 import { type ConnectionFlags, connected } from '../cli/connection-options.ts'
 import { formatDuration } from '../common/duration.ts'
+import { KvidxError } from '../common/errors.ts'
+import type { RestoreServer } from './restore-run.ts'
 import type { FreezableServer } from './snapshot-run.ts'
 
 /** The data port of the database, with the admin token. A connection for each call: they are few, and the pod may be replaced between two. */
 export function freezableServer(flags: ConnectionFlags): FreezableServer {
-  const ask = (method: 'GET' | 'POST', path: string, query: Readonly<Record<string, string>> = {}) =>
-    connected(flags, async (client: ServerClient) => (await client.call(method, path, { query })).json())
+  const ask = asker(flags)
   return {
     async freeze(lease) {
       const answer = await ask('POST', '/v1/admin/freeze', { lease: formatDuration(lease) })
@@ -28,4 +29,29 @@ export function freezableServer(flags: ConnectionFlags): FreezableServer {
       }
     },
   }
+}
+
+/** The restore calls of the same port. */
+export function restoreServer(flags: ConnectionFlags): RestoreServer {
+  const ask = asker(flags)
+  return {
+    begin: query => ask('POST', '/v1/admin/restore', query),
+    async progress() {
+      try {
+        return await ask('GET', '/v1/admin/restore')
+      } catch (error) {
+        if (error instanceof KvidxError && error.code === 'not_found') return undefined
+        throw error
+      }
+    },
+    async epochs() {
+      const { epochs } = await ask('GET', '/v1/stats')
+      return Array.isArray(epochs) ? (epochs as readonly Readonly<Record<string, unknown>>[]) : []
+    },
+  }
+}
+
+function asker(flags: ConnectionFlags) {
+  return (method: 'GET' | 'POST', path: string, query: Readonly<Record<string, string>> = {}) =>
+    connected(flags, async (client: ServerClient) => (await client.call(method, path, { query })).json())
 }

@@ -106,7 +106,8 @@ export function backupController(deps: BackupControllerDeps): Controller {
   })
 }
 
-function readinessChanged(change: Change<KubeObject>): boolean {
+/** What work that waits for a database waits for. */
+export function readinessChanged(change: Change<KubeObject>): boolean {
   if (change.type !== 'updated') return true
   const ready = (database: KubeObject) =>
     findCondition((database as KvidxDatabase & KubeObject).status?.conditions, 'Ready')?.status

@@ -92,8 +92,8 @@ export function stateOfJob(job: Job | undefined): 'absent' | 'active' | 'failed'
   return endOf(job, 'Failed') ? 'failed' : endOf(job, 'Complete') ? 'complete' : 'active'
 }
 
-/** Undefined when no image is known. */
-function blueprintFor(database: KvidxDatabase): Blueprint {
+/** What the pods of jobs for a database are made from. */
+export function blueprintFor(database: KvidxDatabase): Blueprint {
   const spec = withDefaults(database.spec)
   const blueprint = blueprintOf(
     database,

@@ -26,6 +26,8 @@ export function roles({ names, namespace, name, owner }: Blueprint): readonly Ku
         { apiGroups: ['kvidx.io'], resources: ['kvidxdatabases'], resourceNames: [name], verbs: ['get'] },
         { apiGroups: ['kvidx.io'], resources: ['kvidxbackups'], verbs: ['get', 'list', 'create', 'patch', 'delete'] },
         { apiGroups: ['kvidx.io'], resources: ['kvidxbackups/status'], verbs: ['patch'] },
+        { apiGroups: ['kvidx.io'], resources: ['kvidxrestores'], verbs: ['get'] },
+        { apiGroups: ['kvidx.io'], resources: ['kvidxrestores/status'], verbs: ['patch'] },
         { apiGroups: ['batch'], resources: ['jobs'], verbs: ['get'] },
         {
           apiGroups: ['snapshot.storage.k8s.io'],

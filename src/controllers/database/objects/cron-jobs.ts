@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { milliseconds } from '../../../common/duration.ts'
 import type { KubeObject } from '../../../kube/object.ts'
-import { cronJobName, type JobTask, pruneName, TASK_LABEL } from '../../backup/names.ts'
+import { cronJobName, drillName, type JobTask, pruneName, TASK_LABEL } from '../../backup/names.ts'
 import { ownedMeta } from '../names.ts'
 import type { Blueprint } from './desired.ts'
 import { type JobPodInput, jobLabels, jobSpec } from './job-pod.ts'
@@ -17,12 +17,14 @@ export interface CronJob extends KubeObject {
 
 /** Failed Jobs that nobody looked at go after this long, and successful ones, seconds. */
 const TTL_SECONDS = 7 * 24 * 3600
-const PRUNE_DEADLINE = '6h'
+const EXTRA_DEADLINE = '6h'
+const DRILL_TIMEOUT = '12h'
 const PRUNE_TIMEOUT = '2h'
 
-type Schedule = NonNullable<Blueprint['spec']['backup']>['schedules'][number]
+type Backup = NonNullable<Blueprint['spec']['backup']>
+type Schedule = Backup['schedules'][number]
 
-/** One for each schedule, and one that prunes. They sleep with the database. */
+/** One for each schedule, one that prunes, and one for drills. They sleep with the database. */
 export function cronJobs(blueprint: Blueprint): readonly KubeObject[] {
   const { name, spec } = blueprint
   const { backup } = spec
@@ -39,17 +41,35 @@ export function cronJobs(blueprint: Blueprint): readonly KubeObject[] {
       pod: { args: ['pod-job', 'backup', '--schedule', schedule.name], store: schedule.type !== 'VolumeSnapshot' },
     }),
   )
-  if (backup.retention.managedBy === 'Store') return schedules
-  const prune = cronJob(blueprint, {
-    name: pruneName(name),
-    schedule: pruneSchedule(name),
-    task: 'prune',
+  return [...schedules, ...drill(blueprint, backup, asleep), ...prune(blueprint, backup, asleep)]
+}
+
+function drill(blueprint: Blueprint, { drill: its }: Backup, asleep: boolean): readonly KubeObject[] {
+  if (!its) return []
+  const input = {
+    name: drillName(blueprint.name),
+    schedule: its.schedule,
+    task: 'drill' as const,
+    suspend: asleep || its.suspend,
+    startingDeadline: milliseconds(EXTRA_DEADLINE, 'drill') / 1000,
+    timeout: milliseconds(DRILL_TIMEOUT, 'drill') / 1000,
+    pod: { args: ['pod-job', 'drill'], store: true },
+  }
+  return [cronJob(blueprint, input)]
+}
+
+function prune(blueprint: Blueprint, { retention }: Backup, asleep: boolean): readonly KubeObject[] {
+  if (retention.managedBy === 'Store') return []
+  const input = {
+    name: pruneName(blueprint.name),
+    schedule: pruneSchedule(blueprint.name),
+    task: 'prune' as const,
     suspend: asleep,
-    startingDeadline: milliseconds(PRUNE_DEADLINE, 'prune') / 1000,
+    startingDeadline: milliseconds(EXTRA_DEADLINE, 'prune') / 1000,
     timeout: milliseconds(PRUNE_TIMEOUT, 'prune') / 1000,
     pod: { args: ['pod-job', 'prune'], store: true },
-  })
-  return [...schedules, prune]
+  }
+  return [cronJob(blueprint, input)]
 }
 
 interface CronJobInput {

@@ -54,7 +54,7 @@ function look({ records = [], shipping, since = NOW - 30 * DAY, now = NOW, spec 
   const jobs = cronJobs(its).map(job => ({
     ...job,
     metadata: { ...job.metadata, creationTimestamp: timeText(since) },
-  })) as readonly CronJob[]
+  })) as unknown as readonly CronJob[]
   return backupStatus({ blueprint: its, records, cronJobs: jobs, shipping, before: undefined, now })
 }
 
