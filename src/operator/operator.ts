@@ -3,9 +3,11 @@ import { hostname } from 'node:os'
 import { collectDefaultMetrics } from 'prom-client'
 import type { Clock } from '../common/clock.ts'
 import type { Logger } from '../common/log.ts'
+import { backupCache, backupController } from '../controllers/backup/controller.ts'
 import { databaseCache, databaseController, informersOf } from '../controllers/database/controller.ts'
 import { Prober } from '../controllers/database/prober.ts'
 import { DatabaseReconciler } from '../controllers/database/reconciler.ts'
+import { restoreController, restoreInformer } from '../controllers/restore/controller.ts'
 import { KubeClient } from '../kube/client.ts'
 import { Connection } from '../kube/connection.ts'
 import type { Controller } from '../kube/controller.ts'
@@ -57,8 +59,10 @@ export async function startOperator(options: OperatorOptions, clock: Clock, log:
     metrics,
     log,
   })
-  const cache = databaseCache({ api, namespaces: options.namespaces, metrics, log })
-  const informers = informersOf(cache)
+  const backups = backupCache({ api, namespaces: options.namespaces, metrics, log })
+  const cache = { ...databaseCache({ api, namespaces: options.namespaces, metrics, log }), backups: backups.backups }
+  const restores = restoreInformer({ api, namespaces: options.namespaces, metrics, log })
+  const informers = [...informersOf(cache), ...Object.values(backups), restores]
   const prober = new Prober(clock)
   const reconciler = new DatabaseReconciler({
     api,
@@ -69,7 +73,11 @@ export async function startOperator(options: OperatorOptions, clock: Clock, log:
     log,
     defaultImage: options.databaseImage,
   })
-  const controllers: Controller[] = [databaseController(cache, reconciler, { metrics, log, workers: options.workers })]
+  const controllers: Controller[] = [
+    databaseController(cache, reconciler, { metrics, log, workers: options.workers }),
+    backupController({ api, cache: backups, databases: cache.databases, recorder, clock, metrics, log }),
+    restoreController({ api, restores, cache: backups, databases: cache.databases, recorder, clock, metrics, log }),
+  ]
 
   let leading = !options.leaderElect
   let synced = false
