@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { EngineKind } from '../../../sidecar/engine/engine.ts'
@@ -16,6 +16,7 @@ export interface Running {
   readonly store: string
   readonly sidecar: RunningSidecar
   readonly url: string
+  // biome-ignore lint/suspicious/noExplicitAny: a document of the server
   status(): Promise<any>
   put(key: number | bigint, data: string, query?: string): Promise<void>
   stop(): Promise<void>
@@ -90,8 +91,4 @@ export async function startRunning(
 
 export function remove(running: Running): void {
   rmSync(running.root, { recursive: true, force: true })
-}
-
-export function readJson(path: string): any {
-  return JSON.parse(readFileSync(path, 'utf8'))
 }
