@@ -42,9 +42,18 @@ export class Prober {
       }
       probe = { ...base, status: JSON.parse(text) as ProbeStatus }
     } catch (error) {
-      probe = { ...base, error: error instanceof Error ? error.message : String(error) }
+      probe = { ...base, error: reasonOf(error) }
     }
     this.#last.set(key, probe)
     return probe
   }
+}
+
+/** In words that do not differ from one failure to the next: they stand in a condition, and each change of it is a write. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  const code = (error as { code?: unknown }).code
+  if (error.name === 'TimeoutError' || code === 'ETIMEDOUT' || code === 'UND_ERR_CONNECT_TIMEOUT')
+    return `no answer within ${TIMEOUT / 1000} s`
+  return typeof code === 'string' ? code : error.message
 }

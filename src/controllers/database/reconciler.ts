@@ -25,12 +25,12 @@ import { type BackupStatusOutput, backupStatus, shippingOf } from './backup-stat
 import { type DatabaseCache, observe } from './cache.ts'
 import { finalSnapshotName, hasFinalizer, planDeletion, wantsFinalizer } from './deletion.ts'
 import { engineFindings, readiness } from './health.ts'
-import { DATABASE_LABEL, FINALIZER, isDataClaim } from './names.ts'
 import { planHibernation } from './hibernation.ts'
+import { DATABASE_LABEL, FINALIZER, isDataClaim } from './names.ts'
 import type { CronJob } from './objects/cron-jobs.ts'
 import { type Blueprint, blueprintOf } from './objects/desired.ts'
 import { knowsTemplate, NEWEST_TEMPLATE } from './objects/stateful-set.ts'
-import type { Claim, Observed } from './observed.ts'
+import type { Action, Claim, Observed } from './observed.ts'
 import { isReady, planAll } from './plan.ts'
 import type { Prober } from './prober.ts'
 import { DATABASES } from './resource.ts'
@@ -136,17 +136,7 @@ export class DatabaseReconciler {
       return undefined
     }
     const actions = spec.suspend ? [] : [...hibernation.actions, ...plan.actions]
-    for (const action of actions)
-      this.#options.log.info(
-        {
-          database: key,
-          action: action.kind,
-          kind: action.resource.kind,
-          name: 'object' in action ? action.object.metadata.name : action.name,
-          why: action.why,
-        },
-        'change',
-      )
+    if (actions.length > 0) this.#options.log.info({ database: key, changes: actions.map(inWords) }, 'changing')
     const outcome = await carryOut(this.#options.api, actions, database.metadata.uid ?? '', signal)
     const backups = backupsOf(blueprint, observed, this.#options.clock.now())
     const findings = [
@@ -317,6 +307,11 @@ export class DatabaseReconciler {
     const live = observe(cache, database).statefulSet
     return live?.spec.template.spec.containers.find(container => container.name === 'kvidx')?.image ?? defaultImage
   }
+}
+
+function inWords(action: Action): string {
+  const name = 'object' in action ? action.object.metadata.name : action.name
+  return `${action.kind} ${action.resource.kind} ${name}: ${action.why}`
 }
 
 /** When to look again even if nothing changes, ms. */

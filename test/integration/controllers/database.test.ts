@@ -73,10 +73,12 @@ describe.skipIf(missing)('the database controller on a real API server', () => {
   }
   const template = async (name: string) =>
     ((await find(api, STATEFUL_SETS, namespace, name)) as Any).spec.template as Any['spec']
+  // the garbage collector stands still for a while after definitions came
   const gone = (name: string) =>
     eventually(
       () => find(api, DATABASES, namespace, name),
       object => object === undefined,
+      40_000,
     )
 
   it('makes all objects of a database, owned by it, and says what it waits for', async () => {
@@ -245,9 +247,9 @@ describe.skipIf(missing)('the database controller on a real API server', () => {
     await eventually(
       () => objectsOf(api, namespace, 'keeps'),
       objects => objects.length === 1 && objects[0] === 'PersistentVolumeClaim/data-keeps-0',
-      20_000,
+      40_000,
     )
-  })
+  }, 60_000)
 
   it('deletes with Delete: nothing stays', async () => {
     const { metadata } = await made('goes', { storage: { size: '1Gi', deletionPolicy: 'Delete' } })
@@ -257,9 +259,9 @@ describe.skipIf(missing)('the database controller on a real API server', () => {
     await eventually(
       () => objectsOf(api, namespace, 'goes'),
       objects => objects.length === 0,
-      20_000,
+      40_000,
     )
-  })
+  }, 60_000)
 
   it('leaves no volume behind when a database is deleted the moment it was made', async () => {
     const names = Array.from({ length: 8 }, (_, index) => `brief-${index}`)
@@ -279,10 +281,10 @@ describe.skipIf(missing)('the database controller on a real API server', () => {
       await eventually(
         () => objectsOf(api, namespace, name),
         objects => objects.length === 0,
-        20_000,
+        40_000,
       )
     }
-  })
+  }, 60_000)
 
   it('waits with Snapshot where none can be taken, says why, and goes on with another policy', async () => {
     await made('snap', { storage: { size: '1Gi', deletionPolicy: 'Snapshot' } })
@@ -293,7 +295,7 @@ describe.skipIf(missing)('the database controller on a real API server', () => {
     await api.patch(DATABASES, { namespace, name: 'snap' }, { spec: { storage: { deletionPolicy: 'Retain' } } })
     await gone('snap')
     expect(await find(api, PERSISTENT_VOLUME_CLAIMS, namespace, 'data-snap-0')).toBeDefined()
-  })
+  }, 60_000)
 
   it('keeps its finalizer in step with the policy', async () => {
     await made('policy', { storage: { size: '1Gi', deletionPolicy: 'Delete' } })

@@ -1,0 +1,130 @@
+import { describe, expect, test } from 'vitest'
+import {
+  finalSnapshotName,
+  hasFinalizer,
+  planDeletion,
+  wantsFinalizer,
+} from '../../../../src/controllers/database/deletion.ts'
+import type { Observed } from '../../../../src/controllers/database/observed.ts'
+import type { KubeObject } from '../../../../src/kube/object.ts'
+import { claim, findingsInWords, inWords, type Mutable, scene } from './scene.ts'
+
+type Policy = 'Retain' | 'Delete' | 'Snapshot'
+type Change = (observed: Mutable<Observed>) => void
+
+function deletion(policy: Policy, ...changes: readonly Change[]) {
+  const { observed } = scene({
+    spec: { storage: { size: '1Gi', deletionPolicy: policy } },
+    finalizers: ['kvidx.io/deletion'],
+    change: seen => {
+      for (const change of changes) change(seen)
+    },
+  })
+  const plan = planDeletion(observed)
+  return { words: inWords(plan.actions), said: findingsInWords(plan.findings), done: plan.done, plan, observed }
+}
+
+const noSet: Change = observed => {
+  observed.statefulSet = undefined
+}
+const noPods: Change = observed => {
+  observed.pods = []
+}
+const noClaims: Change = observed => {
+  observed.claims = []
+}
+const setLeaving: Change = observed => {
+  if (observed.statefulSet)
+    observed.statefulSet = {
+      ...observed.statefulSet,
+      metadata: { ...observed.statefulSet.metadata, deletionTimestamp: '2026-11-23T12:00:00Z' },
+    }
+}
+const claimsLeaving: Change = observed => {
+  const [one] = observed.claims
+  if (one) observed.claims = [{ ...one, metadata: { ...one.metadata, deletionTimestamp: '2026-11-23T12:00:00Z' } }]
+}
+const snapshot =
+  (status: object): Change =>
+  observed => {
+    observed.finalSnapshot = { apiVersion: 'v1', kind: 'VolumeSnapshot', metadata: { name: 's' }, status } as never
+  }
+const terminating: Change = observed => {
+  observed.namespaceTerminating = true
+}
+
+const DELETING = ['Ready=False/Deleting', 'Reconciling=True/Deleting']
+
+const TABLE: readonly (readonly [string, Policy, readonly Change[], readonly string[], boolean])[] = [
+  ['Retain lets go at once', 'Retain', [], [], true],
+  ['a namespace that goes is not held up, with Delete', 'Delete', [terminating], [], true],
+  ['nor with Snapshot', 'Snapshot', [terminating], [], true],
+  ['the pods stop first', 'Delete', [], ['delete StatefulSet orders'], false],
+  ['while the StatefulSet goes nothing is done', 'Delete', [setLeaving], [], false],
+  ['also when its pods are gone', 'Delete', [setLeaving, noPods], [], false],
+  ['a pod that is still there is waited for', 'Delete', [noSet], [], false],
+  ['then the volumes go', 'Delete', [noSet, noPods], ['delete PersistentVolumeClaim data-orders-0'], false],
+  ['which is not waited for', 'Delete', [noSet, noPods, claimsLeaving], [], true],
+  ['without volumes it is over', 'Delete', [noSet, noPods, noClaims], [], true],
+  ['a snapshot comes before', 'Snapshot', [noSet, noPods], ['create VolumeSnapshot orders-final-d3f1c0de'], false],
+  ['and is waited for', 'Snapshot', [noSet, noPods, snapshot({ readyToUse: false })], [], false],
+  ['also without a status', 'Snapshot', [noSet, noPods, snapshot({})], [], false],
+  [
+    'and then the volumes go',
+    'Snapshot',
+    [noSet, noPods, snapshot({ readyToUse: true })],
+    ['delete PersistentVolumeClaim data-orders-0'],
+    false,
+  ],
+]
+
+describe('deletion', () => {
+  test.each(TABLE)('%s', (_, policy, changes, words, done) => {
+    const result = deletion(policy, ...changes)
+    expect(result.words).toEqual(words)
+    expect(result.done).toBe(done)
+    if (!done) expect(result.said).toEqual(DELETING)
+  })
+
+  test('keeps the StatefulSet until its pods are gone, and only this one', () => {
+    const [action] = deletion('Delete').plan.actions
+    expect(action).toMatchObject({ propagation: 'Foreground', uid: 'uid-of-orders' })
+  })
+
+  test('says when the snapshot failed', () => {
+    const { said, plan } = deletion('Snapshot', noSet, noPods, snapshot({ error: { message: 'no class' } }))
+    expect(said).toEqual([...DELETING, 'Stalled=True/DeletionBlocked'])
+    expect(plan.findings.at(-1)?.values?.detail).toContain('no class')
+  })
+
+  test('never deletes a claim of backups', () => {
+    const { words } = deletion('Delete', noSet, noPods, observed => {
+      observed.backupClaim = { ...claim('20Gi'), metadata: { name: 'orders-backups', namespace: 'shop' } }
+    })
+    expect(words).toEqual(['delete PersistentVolumeClaim data-orders-0'])
+  })
+
+  test('makes a snapshot that outlives everything: no owner, no instance label, the lineage beside it', () => {
+    const [action] = deletion('Snapshot', noSet, noPods).plan.actions
+    const { metadata } = (action as { object: KubeObject }).object
+    expect(metadata.ownerReferences).toBeUndefined()
+    expect(metadata.labels).not.toHaveProperty('app.kubernetes.io/instance')
+    expect(metadata.annotations).toHaveProperty('kvidx.io/lineage')
+  })
+})
+
+describe('the finalizer', () => {
+  test.each([
+    ['Retain', false],
+    ['Delete', true],
+    ['Snapshot', true],
+  ] as const)('with %s: %s', (deletionPolicy, wanted) => {
+    const { observed } = scene({ spec: { storage: { size: '1Gi', deletionPolicy } } })
+    expect(wantsFinalizer(observed.database)).toBe(wanted)
+    expect(hasFinalizer(observed.database)).toBe(false)
+  })
+
+  test('makes the name of the snapshot this very object’s', () => {
+    expect(finalSnapshotName(scene().observed.database)).toBe('orders-final-d3f1c0de')
+  })
+})
