@@ -80,7 +80,7 @@ export class BackupReconciler {
           this.#options.api.get<BackupRecord>(BACKUPS, { namespace, name }, { signal }),
         )
         if (!fresh || isTerminal(fresh.status)) return
-        await this.#write(fresh, step.change, signal, true)
+        await this.#write(fresh, step.change, signal)
         this.#tell(fresh, 'Warning', 'Failed', 'CloseBackup', `Backup failed: ${step.change.error ?? ''}`)
       }
     }
@@ -177,14 +177,14 @@ export class BackupReconciler {
     )
   }
 
-  /** Only when something differs. @param exclusive fails with a conflict when somebody else wrote since the record was read */
-  async #write(record: BackupRecord, change: StatusChange, signal: AbortSignal, exclusive = false): Promise<void> {
+  /** Only when something differs, and only over what was read: a word of its pod that came meanwhile is newer than ours. */
+  async #write(record: BackupRecord, change: StatusChange, signal: AbortSignal): Promise<void> {
     const status = changedStatus(record, change, this.#options.clock.now())
     if (isDeepStrictEqual(record.status ?? {}, JSON.parse(JSON.stringify(status)))) return
     const { namespace, name, resourceVersion } = record.metadata
     const patch = {
       ...statusPatch(record, status),
-      ...(exclusive && { metadata: { resourceVersion } }),
+      metadata: { resourceVersion },
     }
     try {
       await this.#options.api.patch(BACKUPS, { namespace, name }, patch, { subresource: 'status', signal })

@@ -96,10 +96,12 @@ export function backupStatus(input: BackupStatusInput): BackupStatusOutput {
   if (!backup)
     return { block: undefined, findings: [{ type: 'BackupsHealthy', status: 'Unknown', reason: 'NoBackups' }] }
   const view = viewOf(input, backup)
+  const block = blockOf(input, view, before)
   // what a sleeping database had stays true, and nothing is due
   const asleep = blueprint.replicas === 0
   return {
-    block: blockOf(input, view, before),
+    // server-side apply turns an empty object into null, which the schema refuses
+    block: Object.keys(block).length > 0 ? block : undefined,
     findings: asleep
       ? []
       : [healthy(input, backup, view), verified(view, blueprint.name)].filter(found => found !== undefined),

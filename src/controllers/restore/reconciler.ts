@@ -85,7 +85,7 @@ export class RestoreReconciler {
       case 'close': {
         const fresh = await undefinedIfMissing(api.get<RestoreRecord>(RESTORES, { namespace, name }, { signal }))
         if (!fresh || isRestoreTerminal(fresh.status)) return
-        await this.#write(fresh, step.change, signal, true)
+        await this.#write(fresh, step.change, signal)
         recorder.record(fresh, {
           type: 'Warning',
           reason: 'Failed',
@@ -96,11 +96,12 @@ export class RestoreReconciler {
     }
   }
 
-  async #write(record: RestoreRecord, change: RestoreChange, signal: AbortSignal, exclusive = false): Promise<void> {
+  /** Only when something differs, and only over what was read: a word of its pod that came meanwhile is newer than ours. */
+  async #write(record: RestoreRecord, change: RestoreChange, signal: AbortSignal): Promise<void> {
     const status = changedRestore(record, change, this.#options.clock.now())
     if (isDeepStrictEqual(record.status ?? {}, JSON.parse(JSON.stringify(status)))) return
     const { namespace, name, resourceVersion } = record.metadata
-    const patch = { ...restorePatch(record, status), ...(exclusive && { metadata: { resourceVersion } }) }
+    const patch = { ...restorePatch(record, status), metadata: { resourceVersion } }
     try {
       await this.#options.api.patch(RESTORES, { namespace, name }, patch, { subresource: 'status', signal })
     } catch (error) {

@@ -180,6 +180,11 @@ describe('status.backup', () => {
     )
   })
 
+  test('is absent rather than empty, which server-side apply cannot keep', () => {
+    const backup = { ...SPEC.backup, schedules: [], continuous: { enabled: false } }
+    expect(look({ spec: { ...SPEC, backup } as Spec }).block).toBeUndefined()
+  })
+
   test('tells of a backlog in steps, not at every look', () => {
     const its = blueprint(SPEC)
     const at = (age: number, before?: number) =>
