@@ -28,6 +28,9 @@ export type Verdict = WriteResult | KvidxError
 
 type Changed = Extract<OperationOutcome, { outcome: 'changed' }>
 
+/** Records between two looks at the clock. */
+const EXPIRE_CHECK = 16
+
 const U64_MAX = 0xffff_ffff_ffff_ffffn
 
 /**
@@ -82,17 +85,28 @@ export class Committer {
 
   /**
    * Removes at most `limit` records whose expiry is at or before `until`, as ordinary logged removes, in one commit.
-   * Returns how many; fewer than `limit` means that nothing more is due.
+   * Returns how many, and whether more are due. @param within asked now and then: false ends the commit early
    */
-  expire(until: bigint, limit: number, now: bigint): number {
+  expire(
+    until: bigint,
+    limit: number,
+    now: bigint,
+    within: () => boolean = () => true,
+  ): { removed: number; more: boolean } {
     let removed = 0
+    let more = false
     this.#run(now, transaction => {
       removed = 0
       const due: bigint[] = []
       transaction.scanExpiries(until, limit, entry => {
         due.push(entry.key)
       })
-      for (const key of due) {
+      more = due.length === limit
+      for (const [index, key] of due.entries()) {
+        if (index % EXPIRE_CHECK === EXPIRE_CHECK - 1 && !within()) {
+          more = true
+          break
+        }
         const old = transaction.get(key)
         if (!old) continue
         this.#forget(old)
@@ -101,7 +115,7 @@ export class Committer {
         removed++
       }
     })
-    return removed
+    return { removed, more }
   }
 
   /** Trims the log so that every frame up to `through` is gone; the log's base moves there. */

@@ -152,6 +152,11 @@ export class LocalDatabase implements Database {
     return this.#identity?.lineage ?? ''
   }
 
+  /** When the volume was taken over from another database, Unix ms. */
+  get adoptedAt(): number | undefined {
+    return this.#identity?.adoptedAt
+  }
+
   get epochs(): readonly EpochRecord[] {
     return this.#session?.writer.epochs ?? []
   }

@@ -32,6 +32,8 @@ export interface SnapshotCalls {
 
 /** Calls that need no snapshot. */
 export interface ReaderCalls {
+  /** How many stored records have expired by `until`. */
+  expired: [{ until: bigint }, { count: number }]
   figures: [Record<string, never>, EngineFigures]
   integrity: [Record<string, never>, IntegrityReport]
   /** Copies the WAL back beside the writer, where the engine has one. */

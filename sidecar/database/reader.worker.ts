@@ -61,6 +61,14 @@ port.on('message', (message: ToReader) => {
 post({ type: 'ready' })
 
 const calls: { [N in keyof ReaderCalls]: (args: ReaderCalls[N][0], id: number) => ReaderCalls[N][1] } = {
+  expired: ({ until }) => {
+    const snapshot = reader.snapshot()
+    try {
+      return { count: snapshot.scanExpiries(until, Number.MAX_SAFE_INTEGER, () => true) }
+    } finally {
+      snapshot.release()
+    }
+  },
   figures: () => reader.figures(),
   integrity: (_, id) => reader.checkIntegrity(progressOf(id)),
   checkpoint: () => ({ walBytes: reader.checkpoint?.() ?? 0 }),

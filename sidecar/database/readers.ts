@@ -77,6 +77,12 @@ class ReaderThread {
     })
   }
 
+  /** Ends a job with an error, here and in the thread. */
+  fail(id: number, error: KvidxError): void {
+    this.#listeners.get(id)?.(error)
+    this.post({ type: 'cancel', id })
+  }
+
   async end(): Promise<void> {
     if (!this.alive) return
     const id = this.newId()
@@ -99,10 +105,20 @@ export interface ReaderSnapshot {
   release(): void
 }
 
+/** A snapshot that is open, for those who watch what it holds up. */
+export interface HeldSnapshot {
+  /** Size of what grows, when it was first looked at; the watcher's. */
+  baseline: number | undefined
+  /** Ends it and everything that reads from it with this error. */
+  cut(error: KvidxError): void
+}
+
 /** The threads for everything that takes longer than a point read. */
 export class Readers {
   readonly #threads: ReaderThread[]
   readonly #share: EngineShare
+  /** Oldest first. */
+  readonly #held = new Set<HeldSnapshot>()
   #closed = false
 
   private constructor(share: EngineShare, threads: ReaderThread[]) {
@@ -114,33 +130,52 @@ export class Readers {
     return new Readers(share, await Promise.all(Array.from({ length: count }, () => startThread(share))))
   }
 
+  /** Open snapshots, oldest first. */
+  get held(): readonly HeldSnapshot[] {
+    return [...this.#held]
+  }
+
   async snapshot(signal?: AbortSignal): Promise<ReaderSnapshot> {
     signal?.throwIfAborted()
     const thread = await this.#leastLoaded()
     thread.load++
     const id = thread.newId()
     let released = false
+    let cutBy: KvidxError | undefined
+    const jobs = new Set<number>()
+    const held: HeldSnapshot = {
+      baseline: undefined,
+      cut: error => {
+        cutBy = error
+        for (const job of jobs) thread.fail(job, error)
+        release()
+      },
+    }
     const release = () => {
       if (released) return
       released = true
+      this.#held.delete(held)
       thread.load--
       thread.post({ type: 'release', snapshot: id })
     }
     try {
       const answer = await thread.ask(id, { type: 'snapshot', id })
       const bytes = (answer as FromReader & { type: 'state' }).state
+      this.#held.add(held)
       return {
         state: bytes.length === 0 ? EMPTY_STATE : decodeState(bytes),
-        stream: (spec, streamSignal) => streamOf(thread, id, spec, streamSignal),
+        stream: (spec, streamSignal) => streamOf(thread, id, spec, jobs, () => cutBy, streamSignal),
         call: async (name, args, callSignal, progress) => {
+          if (cutBy) throw cutBy
           const callId = thread.newId()
-          const result = await thread.ask(
-            callId,
-            { type: 'call', id: callId, snapshot: id, name, args },
-            callSignal,
-            progress,
-          )
-          return (result as FromReader & { type: 'result' }).value as never
+          const message = { type: 'call', id: callId, snapshot: id, name, args } as const
+          jobs.add(callId)
+          try {
+            const result = await thread.ask(callId, message, callSignal, progress)
+            return (result as FromReader & { type: 'result' }).value as never
+          } finally {
+            jobs.delete(callId)
+          }
         },
         release,
       }
@@ -158,8 +193,14 @@ export class Readers {
   ): Promise<ReaderCalls[N][1]> {
     const thread = await this.#leastLoaded()
     const id = thread.newId()
-    const result = await thread.ask(id, { type: 'call', id, name, args }, signal, progress)
-    return (result as FromReader & { type: 'result' }).value as never
+    // an integrity check has its thread to itself for minutes: quick calls shall go to another
+    thread.load++
+    try {
+      const result = await thread.ask(id, { type: 'call', id, name, args }, signal, progress)
+      return (result as FromReader & { type: 'result' }).value as never
+    } finally {
+      thread.load--
+    }
   }
 
   async close(): Promise<void> {
@@ -194,9 +235,14 @@ async function* streamOf(
   thread: ReaderThread,
   snapshot: number,
   spec: StreamSpec,
+  jobs: Set<number>,
+  cutBy: () => KvidxError | undefined,
   signal?: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
+  const cut = cutBy()
+  if (cut) throw cut
   const id = thread.newId()
+  jobs.add(id)
   const arrived: Array<FromReader | KvidxError> = []
   let wake: (() => void) | undefined
   const stop = () => wake?.()
@@ -227,6 +273,7 @@ async function* streamOf(
     }
   } finally {
     signal?.removeEventListener('abort', stop)
+    jobs.delete(id)
     thread.unlisten(id)
     thread.post({ type: 'cancel', id })
   }

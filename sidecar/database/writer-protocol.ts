@@ -35,7 +35,8 @@ export interface Recount {
 
 /** Everything that is not a write: name, arguments, result. */
 export interface WriterCalls {
-  expire: [{ until: bigint; limit: number }, { removed: number }]
+  /** One commit, of about `budgetMs` before it goes to the disk. */
+  expire: [{ until: bigint; limit: number; budgetMs: number }, { removed: number; more: boolean }]
   checkpoint: [{ mode: 'passive' | 'truncate' }, { walBytes: number }]
   reclaim: [{ budgetMs: number }, { done: boolean }]
   compact: [Record<string, never>, Record<string, never>]
@@ -53,6 +54,8 @@ export interface WriterCalls {
   beginEpoch: [{ reason: EpochRecord['reason']; time: bigint }, { epochs: readonly EpochRecord[] }]
   /** New bounds of the log. */
   configure: [{ log: WriterData['log'] }, Record<string, never>]
+  /** Drops the oldest frames, whoever needs them, until the log has about `bytes`. */
+  shrinkLog: [{ bytes: number }, Record<string, never>]
   setConsumer: [{ name: string; position?: Position; seen: number }, Record<string, never>]
   consumers: [Record<string, never>, Consumers]
   close: [Record<string, never>, Record<string, never>]

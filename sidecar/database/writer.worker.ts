@@ -1,7 +1,7 @@
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { KvidxError } from '../../src/common/errors.ts'
 import { failpoint } from '../../src/common/failpoint.ts'
-import { type EngineWriter, EVERY_KEY } from '../engine/engine.ts'
+import { type EngineWriter, EVERY_KEY, type StoredRecord } from '../engine/engine.ts'
 import { openWriter } from '../engine/open.ts'
 import { Committer } from './committer.ts'
 import type { EpochRecord } from './database.ts'
@@ -150,10 +150,11 @@ function call(id: number, name: keyof WriterCalls, args: unknown): void {
 }
 
 const calls: { [N in keyof WriterCalls]: (args: WriterCalls[N][0], id: number) => WriterCalls[N][1] } = {
-  expire: ({ until, limit }) => {
-    const removed = committer.expire(until, limit, BigInt(Date.now()))
+  expire: ({ until, limit, budgetMs }) => {
+    const end = performance.now() + budgetMs
+    const slice = committer.expire(until, limit, BigInt(Date.now()), () => performance.now() < end)
     trimLog()
-    return { removed }
+    return slice
   },
   checkpoint: ({ mode }) => ({ walBytes: engine.checkpoint(mode) }),
   reclaim: ({ budgetMs }) => ({ done: engine.reclaim(budgetMs) }),
@@ -217,6 +218,10 @@ const calls: { [N in keyof WriterCalls]: (args: WriterCalls[N][0], id: number) =
     trimLog()
     return {}
   },
+  shrinkLog: ({ bytes }) => {
+    dropFrames(Number(committer.state.logBytes) - bytes, true)
+    return {}
+  },
   consumers: () => consumers,
   close: () => {
     endFreeze()
@@ -257,12 +262,26 @@ function dropOrphans(): number {
     expiries.push(expiry)
   })
   for (const expiry of expiries) if (!engine.view.get(expiry.key)) orphans.push(expiry)
+  // kvidxkit takes an expiry of 0 for a moment long past; for the engines it means none
+  const long = expiries.filter(expiry => expiry.expiresAt === 0n)
+  if (long.length > 0)
+    engine.transact(transaction => {
+      for (const { key } of long) {
+        const old = transaction.get(key)
+        if (old) transaction.replace(copyOf(old), { ...copyOf(old), expiresAt: 1n })
+      }
+    })
   if (orphans.length > 0)
     engine.transact(transaction => {
       for (const { key, expiresAt } of orphans)
         transaction.remove({ key, expiresAt, term: 0n, cmd: 0n, data: new Uint8Array(0) })
     })
   return orphans.length
+}
+
+/** A record's data is borrowed until the next call. */
+function copyOf(record: StoredRecord): StoredRecord {
+  return { ...record, data: Buffer.from(record.data) }
 }
 
 function endFreeze(): void {
@@ -277,19 +296,28 @@ function endFreeze(): void {
 
 /** Drops the oldest frames when the log is above its bound: what consumers still need only when it is above the larger one. */
 function trimLog(): void {
-  const { logBytes, logBase, position } = committer.state
+  const { logBytes, logBase } = committer.state
   const bytes = Number(logBytes)
-  const slowest = Object.values(consumers)
-    .map(consumer => parsePosition(consumer.position, 'consumer').seq)
-    .reduce((least, seq) => (seq < least ? seq : least), position.seq)
   // trimmed in steps: at every commit it would cost each a little, all at once it would hold one up
   const overMax = bytes > logBounds.maxBytes + TRIM_STEP
-  const overIdle = bytes > logBounds.idleBytes + TRIM_STEP && slowest > logBase.seq
-  if (!overIdle && !overMax) return
-  let excess = bytes - (overMax ? logBounds.maxBytes : logBounds.idleBytes)
+  const overIdle = bytes > logBounds.idleBytes + TRIM_STEP && slowestConsumer() > logBase.seq
+  if (overIdle || overMax) dropFrames(bytes - (overMax ? logBounds.maxBytes : logBounds.idleBytes), overMax)
+}
+
+function slowestConsumer(): bigint {
+  return Object.values(consumers)
+    .map(consumer => parsePosition(consumer.position, 'consumer').seq)
+    .reduce((least, seq) => (seq < least ? seq : least), committer.state.position.seq)
+}
+
+/** Drops whole frames of about so many bytes, the newest never; `needed`: also what consumers have not seen. */
+function dropFrames(bytes: number, needed: boolean): void {
+  const { logBase, position } = committer.state
+  const slowest = slowestConsumer()
+  let excess = bytes
   let through = logBase
   engine.view.scanLog(logBase.seq + 1n, frame => {
-    if (excess <= 0 || (!overMax && frame.lastSeq > slowest) || frame.lastSeq >= position.seq) return false
+    if (excess <= 0 || (!needed && frame.lastSeq > slowest) || frame.lastSeq >= position.seq) return false
     excess -= frame.frame.length
     through = {
       epoch: headerOf(Buffer.from(frame.frame.buffer, frame.frame.byteOffset, frame.frame.byteLength)).epoch,

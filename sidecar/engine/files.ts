@@ -8,6 +8,12 @@ export function fileSize(path: string): number {
 /** Below this much free space an I/O error of a write is taken for a full disk: engines report some short writes as plain I/O. */
 const FULL_BELOW = 1 << 20
 
+/** Bytes that a process without special rights can still write in the file system of `path`. */
+export function freeSpace(path: string): number {
+  const { bavail, bsize } = statfsSync(path)
+  return bavail * bsize
+}
+
 /** Whether the file system of `directory` has no room left. */
 export function isFull(directory: string): boolean {
   try {

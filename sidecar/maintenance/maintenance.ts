@@ -3,6 +3,12 @@ import type { DynamicConfig } from '../../src/api/v1alpha1/sidecar-config.ts'
 import type { Clock } from '../../src/common/clock.ts'
 import type { LocalDatabase } from '../database/local-database.ts'
 import type { StartReport } from '../database/recovery.ts'
+import type { EngineFigures } from '../engine/engine.ts'
+import { shareOf, volumeSpace } from '../volume/space.ts'
+import { DEGRADATIONS, degradations } from './degradations.ts'
+import { ExpiryGate } from './expiry-gate.ts'
+import { cutSnapshots } from './snapshot-guard.ts'
+import { SpaceKeeper } from './space-keeper.ts'
 import { TaskBoard } from './task-board.ts'
 import { checkpointTask, checkTask, compactTask, expireTask, vacuumTask } from './tasks.ts'
 import { VolumeWatch } from './volume-watch.ts'
@@ -13,30 +19,42 @@ export interface LiveSettings {
   onChange(listener: () => void): () => void
 }
 
+/** Between two looks at the engine's figures, ms. */
+const LOOK = 2000
 const LOOK_AT_VOLUME = 60_000
 
 /** Everything that keeps a running database in shape. */
 export class Maintenance {
+  readonly #database: LocalDatabase
   readonly #settings: LiveSettings
   readonly #clock: Clock
   readonly #board: TaskBoard
   readonly #volume: VolumeWatch
+  readonly #space: SpaceKeeper
+  readonly #gate: ExpiryGate
   readonly #log: Logger
   readonly #stopping = new AbortController()
   readonly #loops: Promise<void>[] = []
   #unregister: () => void = () => {}
+  #stopSpace: () => Promise<void> = async () => {}
+  #figures: EngineFigures | undefined
+  /** Positions at the last look, and at the last cut of an idle WAL. */
+  #idleSeq = -1n
+  #cutSeq = -1n
 
   constructor(database: LocalDatabase, settings: LiveSettings, clock: Clock, log: Logger) {
+    this.#database = database
     this.#settings = settings
     this.#clock = clock
     this.#log = log
     this.#volume = new VolumeWatch(database.layout)
+    this.#gate = new ExpiryGate(database, settings, clock)
     const maintenance = () => settings.dynamic.maintenance
     this.#board = new TaskBoard(
       [
-        expireTask(database, () => maintenance().expiry, clock),
+        expireTask(database, () => maintenance().expiry, this.#gate, clock),
         checkpointTask(database, () => maintenance().checkpoint),
-        vacuumTask(database, () => maintenance().vacuum),
+        vacuumTask(database, () => maintenance().vacuum, clock),
         compactTask(database),
         checkTask(database),
       ],
@@ -48,11 +66,15 @@ export class Maintenance {
       },
     )
     database.attachTasks(this.#board)
+    this.#space = new SpaceKeeper(database, settings, clock, log, () => this.#makeRoom())
   }
 
   async start(report: StartReport): Promise<void> {
+    this.#gate.start(report.lastEnd === 'first')
     this.#board.start()
     this.#unregister = this.#settings.onChange(() => this.#board.reschedule())
+    this.#stopSpace = this.#space.start()
+    this.#loop(LOOK, () => this.#look())
     this.#loop(LOOK_AT_VOLUME, () => this.#lookAtVolume())
     if (report.checkDue) {
       // the content is compared with the counters beside the work: most unclean ends leave nothing wrong
@@ -64,14 +86,62 @@ export class Maintenance {
 
   /** Members of `/status`. */
   status(): Record<string, unknown> {
-    return { volume: this.#volume.status({}) }
+    const reusable = this.#figures?.freeBytes
+    return { volume: this.#volume.status({ ...(reusable !== undefined && { reusable }) }) }
   }
 
   async stop(): Promise<void> {
     this.#unregister()
     this.#stopping.abort()
     await Promise.all(this.#loops)
+    await this.#stopSpace()
     await this.#board.stop()
+  }
+
+  async #look(): Promise<void> {
+    // while files are being swapped, or after a failure, there is nothing to look at
+    if (!this.#database.ready) return
+    this.#degrade()
+    await this.#gate.look()
+    this.#figures = await this.#database.session().readers.call('figures', {}, this.#stopping.signal)
+    this.#degrade()
+    this.#space.look(this.#figures)
+    this.#boundSnapshots(this.#figures)
+    this.#checkpointWhenDue(this.#figures)
+  }
+
+  #degrade(): void {
+    const { board, oldestWrite } = this.#database
+    const found = degradations(this.#figures, this.#settings.dynamic.monitoring, oldestWrite)
+    const now = this.#clock.now()
+    for (const { reason, message } of found) board.raise(reason, message, now)
+    for (const reason of DEGRADATIONS) if (!found.some(entry => entry.reason === reason)) board.clear(reason)
+  }
+
+  #boundSnapshots(figures: EngineFigures): void {
+    const { free } = volumeSpace(this.#database.layout.root)
+    const bound = shareOf(this.#settings.dynamic.space.snapshotGrowth, free)
+    const cut = cutSnapshots(this.#database.session().readers.held, figures, bound)
+    if (cut > 0) this.#log.warn({ cut, bound }, 'ended reads that held up too much space')
+  }
+
+  /** By size at once; a WAL that nobody writes to any more is copied back and cut. */
+  #checkpointWhenDue({ walBytes = 0 }: EngineFigures): void {
+    const { seq } = this.#database.state.position
+    const idle = seq === this.#idleSeq
+    this.#idleSeq = seq
+    const cutIdle = idle && this.#database.engine === 'SQLite' && walBytes > 0 && seq !== this.#cutSeq
+    if (walBytes < this.#settings.dynamic.maintenance.checkpoint.walSize && !cutIdle) return
+    if (cutIdle) this.#cutSeq = seq
+    // its failure stands in the task's status
+    this.#board.run('checkpoint', {}, this.#stopping.signal).catch(() => {})
+  }
+
+  /** For a full volume: what is expired goes at once, and unused pages go back. */
+  async #makeRoom(): Promise<void> {
+    const { signal } = this.#stopping
+    await this.#board.run('expire', {}, signal)
+    if (this.#database.engine === 'RocksDB') await this.#board.run('vacuum', {}, signal)
   }
 
   async #lookAtVolume(): Promise<void> {

@@ -4,35 +4,55 @@ import { KvidxError } from '../../src/common/errors.ts'
 import { formatDigest } from '../database/digest.ts'
 import type { LocalDatabase } from '../database/local-database.ts'
 import { formatPosition } from '../database/position.ts'
+import { volumeSpace } from '../volume/space.ts'
+import type { ExpiryGate } from './expiry-gate.ts'
 import type { Task } from './task-board.ts'
 
 type Settings = DynamicConfig['maintenance']
 
 /** A slice of expiry must not hold up a write for longer than this. */
 const SLICE_MS = 50
-const FIRST_SLICE = 500
+const RECLAIM_PAUSE = 20
 
-/** Removes expired records in slices that adapt to the disk, so that no write waits for more than about 50 ms. */
-export function expireTask(database: LocalDatabase, settings: () => Settings['expiry'], clock: Clock): Task {
+/**
+ * Removes expired records in slices of one commit each; a slice ends after 25 ms of work, so that with its way to the disk no write waits for more
+ * than about 50 ms. Does nothing while the gate is closed; a person may confirm the clock.
+ */
+export function expireTask(
+  database: LocalDatabase,
+  settings: () => Settings['expiry'],
+  gate: ExpiryGate,
+  clock: Clock,
+): Task {
   return {
     name: 'expire',
     next: now => now + settings().interval,
-    parameters: [],
-    async run({ signal }) {
+    parameters: ['confirm'],
+    async run({ signal, parameters }) {
+      if (parameters.confirm === 'true') gate.confirmClock()
+      const { closed } = gate
+      if (closed !== undefined) return { removed: 0, paused: closed }
       const until = BigInt(clock.now())
-      let limit = Math.min(FIRST_SLICE, settings().batchSize)
       let removed = 0
       for (;;) {
         if (signal.aborted) throw new KvidxError('cancelled', 'expiry was cancelled')
-        const began = clock.monotonic()
-        const slice = await database.session().writer.call('expire', { until, limit })
+        const limit = settings().batchSize
+        const slice = await database.session().writer.call('expire', { until, limit, budgetMs: SLICE_MS / 2 })
         removed += slice.removed
-        if (slice.removed < limit) return { removed }
-        const took = clock.monotonic() - began
-        limit = Math.max(10, Math.min(settings().batchSize, Math.floor((limit * SLICE_MS) / 2 / Math.max(1, took))))
+        if (!slice.more) return { removed }
       }
     },
   }
+}
+
+/** RocksDB cannot be left to find out that a flush or a compaction does not fit: it fails for good, or aborts the process. */
+const ROCKS_ROOM = 16 * 1024 * 1024
+
+function ensureRoom(database: LocalDatabase, what: string): void {
+  if (database.engine !== 'RocksDB') return
+  const { free } = volumeSpace(database.layout.root)
+  if (free < ROCKS_ROOM)
+    throw new KvidxError('insufficient_space', `${what} needs ${ROCKS_ROOM} bytes free, ${free} are`, { free })
 }
 
 /** Moves the WAL into the database; cuts the file when no reader holds it. */
@@ -42,29 +62,35 @@ export function checkpointTask(database: LocalDatabase, settings: () => Settings
     next: now => now + settings().interval,
     parameters: [],
     async run({ signal }) {
+      ensureRoom(database, 'a flush')
       const { writer, readers } = database.session()
       // the bulk is copied beside the writer, so that no commit waits for it
       await readers.call('checkpoint', {}, signal)
       // TRUNCATE waits for nobody here: with writes under way it only moves what it can
-      const mode = database.queuedWrites === 0 ? 'truncate' : 'passive'
+      const { walBytes = 0 } = await readers.call('figures', {}, signal)
+      const mode = database.queuedWrites === 0 || walBytes >= settings().walSize ? 'truncate' : 'passive'
       return { ...(await writer.call('checkpoint', { mode })) }
     },
   }
 }
 
 /** Gives unused pages back, a slice at a time between commits. */
-export function vacuumTask(database: LocalDatabase, settings: () => Settings['vacuum']): Task {
+export function vacuumTask(database: LocalDatabase, settings: () => Settings['vacuum'], clock: Clock): Task {
   return {
     name: 'vacuum',
     next: now => now + settings().interval,
     parameters: [],
     async run({ signal }) {
+      ensureRoom(database, 'a compaction')
       const { writer } = database.session()
       const before = await writer.call('figures', {})
       for (;;) {
         if (signal.aborted) throw new KvidxError('cancelled', 'the vacuum was cancelled')
         const { done } = await writer.call('reclaim', { budgetMs: SLICE_MS / 2 })
         if (done) break
+        ensureRoom(database, 'a compaction')
+        // RocksDB compacts in threads of its own: asking again at once would only heat the machine
+        await clock.sleep(RECLAIM_PAUSE, signal)
       }
       const after = await writer.call('figures', {})
       return { freedBytes: before.fileBytes - after.fileBytes, fragmentation: after.fragmentation }

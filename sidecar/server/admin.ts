@@ -34,7 +34,11 @@ const TASKS: readonly Task[] = [
   { name: 'checkpoint', summary: 'Moves the write-ahead log into the database file', query: {} },
   { name: 'vacuum', summary: 'Gives unused space back to the file system, in slices between writes', query: {} },
   { name: 'compact', summary: 'Rewrites the files of the engine without gaps; writes wait', query: {} },
-  { name: 'expire', summary: 'Removes records whose expiry has passed', query: {} },
+  {
+    name: 'expire',
+    summary: 'Removes records whose expiry has passed',
+    query: { confirm: parameter.boolean('true: the clock is right, although it jumped') },
+  },
   { name: 'check', summary: 'Checks the engine, and count and digest against a full scan', query: {} },
 ]
 

@@ -15,6 +15,8 @@ export interface Identity {
   /** Unix ms */
   readonly created: number
   readonly bootstrappedFrom?: string
+  /** When the volume was taken over from another database, Unix ms. */
+  readonly adoptedAt?: number
   /** What the first data was: lineage, position, digest, files. */
   readonly origin?: Readonly<Record<string, unknown>>
 }
@@ -110,7 +112,10 @@ export function judgeVolume(
       },
     )
   if (owner !== wanted)
-    return { kind: 'adopted', identity: { ...found, namespace: expected.namespace, name: expected.name } }
+    return {
+      kind: 'adopted',
+      identity: { ...found, namespace: expected.namespace, name: expected.name, adoptedAt: now },
+    }
   return { kind: expected.lineage === undefined ? 'adopted' : 'known', identity: found }
 }
 

@@ -42,6 +42,7 @@ export const ERRORS = {
   not_ready: { status: 503, title: 'The database is not ready', retryable: true },
   unknown_outcome: { status: 503, title: 'It is not known whether the change was made' },
   cancelled: { status: 503, title: 'The work was cancelled' },
+  snapshot_cut: { status: 503, title: 'The snapshot held up too much space', retryable: true },
   no_space: { status: 507, title: 'There is no space left', retryable: true },
   // engine and volume
   engine_io: { status: 500, title: 'The engine cannot read or write its files' },

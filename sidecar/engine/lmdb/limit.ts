@@ -21,6 +21,11 @@ export class MapLimit {
     this.#used = used
   }
 
+  /** Bytes noted so far; the difference between two moments is what was written between them, estimated from above. */
+  get noted(): number {
+    return this.#noted
+  }
+
   /** Called before each transaction. */
   begin(): void {
     if (this.#limit === Number.POSITIVE_INFINITY) return

@@ -3,11 +3,12 @@ import { dirname } from 'node:path'
 import { KvidxError } from '../../../src/common/errors.ts'
 import { CommitCounter } from '../commit-counter.ts'
 import type { EngineFigures, EngineOptions, EngineShare, EngineWriter, Progress, WriteTransaction } from '../engine.ts'
-import { syncPath } from '../files.ts'
+import { freeSpace, syncPath } from '../files.ts'
 import { copyEnvironment } from './copy.ts'
 import { type Environment, lmdbFigures, lmdbVersion, openEnvironment, pageUse } from './environment.ts'
 import { guarded, lmdbError } from './errors.ts'
 import { MapLimit } from './limit.ts'
+import { admitCommit } from './space.ts'
 import { LmdbTransaction } from './transaction.ts'
 import { LmdbView } from './view.ts'
 
@@ -15,6 +16,9 @@ import { LmdbView } from './view.ts'
 export function openLmdbWriter(options: EngineOptions): EngineWriter {
   return new LmdbWriter(options)
 }
+
+/** Below this many free bytes the file's own free pages are counted, too. */
+const LOW = 64 << 20
 
 class LmdbWriter implements EngineWriter {
   readonly share: EngineShare
@@ -25,6 +29,8 @@ class LmdbWriter implements EngineWriter {
   readonly #environment: Environment
   readonly #transaction: LmdbTransaction
   readonly #limit: MapLimit
+  /** Bytes of free pages, looked at before each commit while the file system has little room. */
+  #reusable = 0
 
   constructor(options: EngineOptions) {
     this.#options = options
@@ -46,12 +52,16 @@ class LmdbWriter implements EngineWriter {
 
   transact<T>(body: (transaction: WriteTransaction) => T): T {
     let result: { readonly value: T } | undefined
+    // inside the transaction its own pages would count
+    if (freeSpace(this.#options.directory) < LOW) this.#reusable = this.figures().freeBytes
     try {
       this.#limit.begin()
+      const before = this.#limit.noted
       this.#environment.root.transactionSync(() => {
         this.#transaction.begin()
         result = { value: body(this.#transaction) }
         this.#transaction.finish()
+        admitCommit(this.#limit.noted - before, freeSpace(this.#options.directory), () => this.#reusable)
       })
       this.#commits.increment()
     } catch (thrown) {

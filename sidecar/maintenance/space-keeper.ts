@@ -1,0 +1,191 @@
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Logger } from 'pino'
+import type { Clock } from '../../src/common/clock.ts'
+import type { LocalDatabase } from '../database/local-database.ts'
+import type { EngineFigures, EngineKind } from '../engine/engine.ts'
+import { fileSize } from '../engine/files.ts'
+import { ballastSize, hasBallast, makeBallast, releaseBallast } from '../volume/ballast.ts'
+import { shareOf, volumeSpace } from '../volume/space.ts'
+import type { LiveSettings } from './maintenance.ts'
+import { ENOUGH_SPACE, engineIsFull, judgeSpace, type Room, type SpaceState } from './no-space.ts'
+
+/** While writes come in, free space is looked at so often, ms: one system call. */
+const BETWEEN_COMMITS = 50
+/** Of the change log dropped at once while there is no space. */
+const LOG_STEP = 16 * 1024 * 1024
+/** A shorter log is left alone: it would free nothing. */
+const LOG_KEPT = 256 * 1024
+const PURGE_INTERVAL = 10_000
+/** Beside the pages that are copied: growth of the shared-memory index, directory blocks. */
+const CHECKPOINT_MARGIN = 256 * 1024
+/** RocksDB's tables, manifest and the log that it begins anew. */
+const FLUSH_MARGIN = 4 * 1024 * 1024
+
+/** Design section 4, NoSpace: refuses what adds data before the volume is full, makes room, and ends that by itself. */
+export class SpaceKeeper {
+  readonly #database: LocalDatabase
+  readonly #settings: LiveSettings
+  readonly #clock: Clock
+  readonly #log: Logger
+  /** Removes expired records and gives pages back, as far as that is allowed. */
+  readonly #purge: () => Promise<void>
+  #state: SpaceState = ENOUGH_SPACE
+  #figures: EngineFigures | undefined
+  #looked = Number.NEGATIVE_INFINITY
+  #purged = Number.NEGATIVE_INFINITY
+  #busy: Promise<void> | undefined
+  #copying: Promise<void> | undefined
+  #stopped = false
+
+  constructor(database: LocalDatabase, settings: LiveSettings, clock: Clock, log: Logger, purge: () => Promise<void>) {
+    this.#database = database
+    this.#settings = settings
+    this.#clock = clock
+    this.#log = log
+    this.#purge = purge
+  }
+
+  start(): () => Promise<void> {
+    this.#database.onNoSpace = error => {
+      // our own refusals are not news
+      if (!this.#state.active) this.#enter(engineIsFull(error.message, this.#clock.monotonic()))
+    }
+    const unsubscribe = this.#database.subscribe(() => {
+      if (this.#clock.monotonic() - this.#looked > BETWEEN_COMMITS) this.#judge()
+    })
+    return async () => {
+      this.#stopped = true
+      unsubscribe()
+      this.#database.onNoSpace = () => {}
+      await this.#busy
+      await this.#copying
+    }
+  }
+
+  /** Called now and then with fresh figures. */
+  look(figures: EngineFigures): void {
+    this.#figures = figures
+    this.#judge()
+    this.#busy ??= this.#work().finally(() => {
+      this.#busy = undefined
+    })
+  }
+
+  #judge(): void {
+    this.#looked = this.#clock.monotonic()
+    const room = this.#room()
+    const reserve = shareOf(this.#settings.dynamic.space.reserve, room.size)
+    const next = judgeSpace(this.#state, room, { reserve, ballast: this.#missingBallast(room.size) }, this.#looked)
+    if (next.active) this.#enter(next)
+    else if (this.#state.active) this.#leave()
+    // on a small volume the WAL must not take the reserve before its usual size is reached
+    if (!next.active && room.pending > reserve / 2 && room.free > room.pending + this.#checkpointMargin)
+      this.#copyBack()
+  }
+
+  get #checkpointMargin(): number {
+    return this.#database.engine === 'RocksDB' ? FLUSH_MARGIN : CHECKPOINT_MARGIN
+  }
+
+  #copyBack(): void {
+    this.#copying ??= this.#database
+      .session()
+      .writer.call('checkpoint', { mode: 'truncate' })
+      .then(
+        () => {},
+        (error: unknown) => this.#log.debug({ err: error }, 'a checkpoint for want of space failed'),
+      )
+      .finally(() => {
+        this.#copying = undefined
+      })
+  }
+
+  #enter(state: SpaceState): void {
+    const entered = !this.#state.active
+    this.#state = state
+    const message = state.message ?? 'there is no space left'
+    this.#database.noSpace = message
+    this.#database.board.raise('NoSpace', message, this.#clock.now())
+    if (!entered) return
+    releaseBallast(this.#database.layout.ballast)
+    this.#log.error({ reason: message }, 'no space: writes are refused, removes, expiry and reads go on')
+    if (this.#figures) this.look(this.#figures)
+  }
+
+  #leave(): void {
+    this.#state = ENOUGH_SPACE
+    this.#database.noSpace = undefined
+    this.#database.board.clear('NoSpace')
+    this.#log.info('there is space again: writes are taken')
+  }
+
+  /** Makes room while there is none; otherwise sees to the ballast. */
+  async #work(): Promise<void> {
+    try {
+      if (this.#state.active) await this.#makeRoom()
+      else await this.#ensureBallast()
+    } catch (error) {
+      if (!this.#stopped) this.#log.warn({ err: error }, 'making room failed')
+    }
+  }
+
+  async #makeRoom(): Promise<void> {
+    const { writer } = this.#database.session()
+    const now = this.#clock.monotonic()
+    if (now - this.#purged > PURGE_INTERVAL) {
+      this.#purged = now
+      await this.#purge()
+    }
+    const { logBytes } = this.#database.state
+    if (logBytes > LOG_KEPT) {
+      await writer.call('shrinkLog', { bytes: Math.max(0, Number(logBytes) - LOG_STEP) })
+      this.#log.warn(
+        { before: Number(logBytes), after: Number(this.#database.state.logBytes) },
+        'no space: dropped the oldest changes; consumers that still need them begin with a full backup',
+      )
+    }
+    // one that fails half-way would eat the room that the next removes need
+    const { free, pending } = this.#room()
+    if (free > pending + this.#checkpointMargin) await writer.call('checkpoint', { mode: 'truncate' })
+  }
+
+  async #ensureBallast(): Promise<void> {
+    const { size, free, pending, reusable } = this.#room()
+    const bytes = this.#missingBallast(size)
+    const reserve = shareOf(this.#settings.dynamic.space.reserve, size)
+    if (bytes === 0 || free < bytes * 2 || free - pending + reusable < reserve * 1.25 + bytes) return
+    await makeBallast(this.#database.layout.ballast, bytes)
+  }
+
+  #missingBallast(size: number): number {
+    const bytes = ballastSize(size)
+    return hasBallast(this.#database.layout.ballast, bytes) ? 0 : bytes
+  }
+
+  #room(): Room {
+    const space = volumeSpace(this.#database.layout.root)
+    const { engine, config } = this.#database
+    const { fileBytes = 0, freeBytes = 0 } = this.#figures ?? {}
+    // what RocksDB could compact away is no room before it did
+    const reusable = engine === 'RocksDB' ? 0 : freeBytes
+    const { mapSizeLimit } = config.tuning
+    const pending = pendingBytes(engine, this.#database.layout.database)
+    return {
+      ...space,
+      pending,
+      reusable,
+      ...(mapSizeLimit !== undefined && { below: { limit: mapSizeLimit, used: fileBytes - freeBytes } }),
+    }
+  }
+}
+
+/** Bytes in logs that will need their room a second time, in the database's own files, before the logs give it back. */
+function pendingBytes(engine: EngineKind, directory: string): number {
+  if (engine === 'SQLite') return fileSize(join(directory, 'main.db-wal'))
+  if (engine === 'LMDB') return 0
+  const tables = join(directory, 'main.rocks')
+  return readdirSync(tables)
+    .filter(name => name.endsWith('.log'))
+    .reduce((sum, name) => sum + fileSize(join(tables, name)), 0)
+}
