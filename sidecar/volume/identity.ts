@@ -59,7 +59,7 @@ export function judgeVolume(
       throw new KvidxError(
         'data_lost',
         `the volume of ${wanted} is ${isNew ? 'new' : 'without identity.json'}, but the database had data (lineage ${expected.lineage}). ` +
-          `Restore it: kvidx restore ${expected.name} --latest; or accept the loss: set spec.recovery.allowEmpty: ${expected.lineage}`,
+          `Accept that it is new: set spec.recovery.allowEmpty: ${expected.lineage}; to restore it at the same time: spec.bootstrap.restore.source: { database: ${expected.name}, lineage: ${expected.lineage} }`,
         { field: 'recovery.allowEmpty', lineage: expected.lineage },
       )
     return {
@@ -135,6 +135,8 @@ export async function readIdentity(layout: VolumeLayout): Promise<{ identity: Id
   } catch (error) {
     throw new KvidxError('engine_corrupt', `${layout.identity} is not JSON`, {}, error)
   }
+  if (typeof parsed !== 'object' || parsed === null)
+    throw new KvidxError('engine_corrupt', `${layout.identity} holds no identity`)
   if (parsed.formatVersion !== 1)
     throw new KvidxError(
       'engine_corrupt',

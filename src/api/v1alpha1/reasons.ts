@@ -56,7 +56,7 @@ export const REASONS = {
   },
   DataLost: {
     message: 'The volume is new, but the database had data (lineage {lineage})',
-    todo: 'Restore it: kvidx restore {name} --latest. Or accept the loss: spec.recovery.allowEmpty: {lineage}.',
+    todo: 'Accept that the volume is new: spec.recovery.allowEmpty: {lineage}. To restore it at the same time, add spec.bootstrap.restore.source: { database: {name}, lineage: {lineage} }.',
     severity: 'Critical',
     runbook: 'lost-volume',
   },
@@ -151,7 +151,7 @@ export const REASONS = {
   },
   Corrupt: {
     message: 'The database is damaged: {damage}',
-    todo: 'Restore the newest backup: kvidx restore {name} --latest. Or keep what can be read: spec.recovery.onCorruption: Salvage.',
+    todo: 'Restore it, as docs/runbooks.md says; while it still serves: kvidx restore --latest. Keep the damaged files until then.',
     severity: 'Critical',
     runbook: 'corrupted-database',
   },
@@ -278,7 +278,7 @@ export const REASONS = {
   },
   VerificationFailed: {
     message: 'Backup {backup} is not what it should be: {error}',
-    todo: 'Do not rely on it; make a new Full: kvidx backup create {name}.',
+    todo: 'Do not rely on it; make a new Full: kvidx backup create.',
     severity: 'Critical',
     runbook: 'verification-failed',
   },

@@ -128,7 +128,7 @@ describe('the table of reasons', () => {
     expect(messageOf('DataLost', {})).toBe('The volume is new, but the database had data (lineage {lineage})')
     expect(messageOf('BackupFailed', { backup: 'a', error: 'x'.repeat(10_000) })).toHaveLength(4096)
     expect(todoOf('DataLost', { name: 'orders', lineage: 'abc' })).toBe(
-      'Restore it: kvidx restore orders --latest. Or accept the loss: spec.recovery.allowEmpty: abc.',
+      'Accept that the volume is new: spec.recovery.allowEmpty: abc. To restore it at the same time, add spec.bootstrap.restore.source: { database: orders, lineage: abc }.',
     )
   })
 })

@@ -12,6 +12,7 @@ import { callsOf, problemOf, wordsOf } from './commands.ts'
 
 const ROOT = new URL('../../../', import.meta.url).pathname
 const DOCUMENTS = ['README.md', ...globSync('docs/*.md', { cwd: ROOT }).sort()]
+const DECISIONS = globSync('docs/decisions/*.md', { cwd: ROOT }).sort()
 const KINDS = [KVIDX_DATABASE, KVIDX_BACKUP, KVIDX_RESTORE]
 const read = (file: string) => readFileSync(join(ROOT, file), 'utf8')
 const runbooks = read('docs/runbooks.md')
@@ -84,7 +85,7 @@ describe('the documents', () => {
     }
   })
 
-  it.each(DOCUMENTS)('%s has links that lead somewhere', file => {
+  it.each([...DOCUMENTS, ...DECISIONS])('%s has links that lead somewhere', file => {
     for (const [, target = ''] of read(file).matchAll(/\]\(([^)\s]+)\)/g)) {
       if (/^[a-z]+:/.test(target)) continue
       const [path = '', anchor] = target.split('#')
