@@ -54,7 +54,7 @@ function backupJob(io: Io): Command {
     .addOption(new Option('--type <type>', 'kind of backup').choices(['Full', 'Incremental']))
     .option('--verify', 'restore it for trial and compare with what the database recorded')
     .action((flags: BackupJobFlags) =>
-      run(flags, async ({ config, backup, context, client, signal }) => {
+      run(flags, io, async ({ config, backup, context, client, signal }) => {
         const { runBackupJob } = await import('../../sidecar/job/backup-job.ts')
         const { manualName, scheduledName } = await import('../../sidecar/job/names.ts')
         const { name: database } = config.static
@@ -103,7 +103,7 @@ function verifyJob(io: Io): Command {
     .description('restore backups for trial and compare them')
     .option('--name <name>', 'this backup; default: every one that is not verified')
     .action((flags: JobFlags & { readonly name?: string }) =>
-      run(flags, async ({ context, client, home }) => {
+      run(flags, io, async ({ context, client, home }) => {
         const { readLineage } = await import('../../sidecar/backup/catalog.ts')
         const { runVerifyJob } = await import('../../sidecar/job/verify-job.ts')
         const { pickBackup } = await import('./backup-list.ts')
@@ -131,7 +131,7 @@ function pruneJob(io: Io): Command {
     .description('remove what retention does not keep')
     .option('--dry-run', 'only say what would go')
     .action((flags: JobFlags & { readonly dryRun?: true }) =>
-      run(flags, async ({ backup, context, home }) => {
+      run(flags, io, async ({ backup, context, home }) => {
         const { readLineage } = await import('../../sidecar/backup/catalog.ts')
         const { planPrune, prune } = await import('../../sidecar/backup/prune.ts')
         const { retention, timeZone } = backup
@@ -161,7 +161,7 @@ function deleteJob(io: Io): Command {
     .description('remove one backup; refused while an increment continues it')
     .requiredOption('--name <name>', 'this backup')
     .action((flags: JobFlags & { readonly name: string }) =>
-      run(flags, async ({ context, home }) => {
+      run(flags, io, async ({ context, home }) => {
         const { readLineage } = await import('../../sidecar/backup/catalog.ts')
         const { removeBackup } = await import('../../sidecar/backup/prune.ts')
         const catalog = await readLineage(context.store, home, context.signal)
@@ -177,7 +177,7 @@ function drillJob(io: Io): Command {
   return withJob(new Command('drill'))
     .description('restore a random moment of the recovery window for trial')
     .action((flags: JobFlags) =>
-      run(flags, async ({ settings, home, client, signal, config }) => {
+      run(flags, io, async ({ settings, home, client, signal, config }) => {
         const { runDrill } = await import('../../sidecar/job/drill-job.ts')
         const { engine } = config.static
         const result = await withScratch(flags.scratch, scratch =>
@@ -220,8 +220,26 @@ interface JobParts {
   readonly signal: AbortSignal
 }
 
+/** As `begin`; what fails before the work could tell of itself gets a result line, too. */
+async function run(flags: JobFlags, io: Io, work: (parts: JobParts) => Promise<void>): Promise<void> {
+  let begun = false
+  try {
+    await begin(flags, parts => {
+      begun = true
+      return work(parts)
+    })
+  } catch (thrown) {
+    if (!begun) {
+      const { failureOf } = await import('../../sidecar/job/backup-job.ts')
+      const { code, message } = failureOf(thrown)
+      await finish(io, flags, { phase: 'Failed', error: message, code })
+    }
+    throw thrown
+  }
+}
+
 /** Store and database of the configuration, opened and closed. */
-async function run(flags: JobFlags, work: (parts: JobParts) => Promise<void>): Promise<void> {
+async function begin(flags: JobFlags, work: (parts: JobParts) => Promise<void>): Promise<void> {
   const { readConfigFile } = await import('../../sidecar/settings.ts')
   const { configuredStore, openStore } = await import('../../sidecar/backup/store/settings.ts')
   const { DatabaseClient } = await import('../../sidecar/job/database-client.ts')

@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { standalonePaths } from '../../src/standalone/paths.ts'
-import { kvidx } from '../integration/cli/harness.ts'
 import { type Running, remove, SCHEDULES, startRunning, writeConfig } from '../integration/backup/running.ts'
+import { kvidx } from '../integration/cli/harness.ts'
 
 /** A process that dies at a step of a restore, and the start behind it. */
 
@@ -57,7 +57,13 @@ async function start(configFile: string, data: string, failpoints?: string): Pro
 const statsOf = async (url: string) => (await (await fetch(`${url}/v1/stats`)).json()) as Record<string, any>
 
 const STAGING = ['restore.beforeMark', 'restore.beforeFlush', 'restore.beforeSync', 'restore.done']
-const BOOTSTRAP = [...STAGING, 'bootstrap.staged', 'bootstrap.beforeRename', 'bootstrap.afterRename', 'bootstrap.afterIdentity']
+const BOOTSTRAP = [
+  ...STAGING,
+  'bootstrap.staged',
+  'bootstrap.beforeRename',
+  'bootstrap.afterRename',
+  'bootstrap.afterIdentity',
+]
 const SWAP = [
   'restore.beforeSwap',
   'swap.beforeJournal',
@@ -72,7 +78,10 @@ let source: Running
 let base: string
 let newest: string
 beforeAll(async () => {
-  source = await startRunning({ root: join(root, 'source'), backup: { continuous: { enabled: true, interval: '100ms' } } })
+  source = await startRunning({
+    root: join(root, 'source'),
+    backup: { continuous: { enabled: true, interval: '100ms' } },
+  })
   for (let key = 0; key < 20; key++) await source.put(key, `value ${key}`)
   base = (await statsOf(source.url)).digest
   const made = await kvidx(['backup', 'create', 'base', '--server', source.url])
@@ -110,7 +119,8 @@ describe('killed while a database is restored in place', () => {
     const { data } = standalonePaths(home, 'default', 'orders')
     const configFile = writeConfig(home, 'orders', 'SQLite', spec)
     const first = await start(configFile, data)
-    for (let key = 0; key < 20; key++) await fetch(`${first!.url}/v1/records/${key}`, { method: 'PUT', body: `v${key}` })
+    for (let key = 0; key < 20; key++)
+      await fetch(`${first!.url}/v1/records/${key}`, { method: 'PUT', body: `v${key}` })
     const old = await statsOf(first!.url)
     expect((await kvidx(['backup', 'create', 'one', '--no-verify', '--server', first!.url])).code).toBe(0)
     await fetch(`${first!.url}/v1/records/3`, { method: 'DELETE' })

@@ -28,7 +28,11 @@ beforeAll(async () => {
 afterAll(() => remove(source))
 
 /** A new database whose bootstrap volume is what a path leads to. */
-async function startNew(bootstrap: object, engine: 'SQLite' | 'LMDB' | 'RocksDB', volume = source.backups): Promise<Running> {
+async function startNew(
+  bootstrap: object,
+  engine: 'SQLite' | 'LMDB' | 'RocksDB',
+  volume = source.backups,
+): Promise<Running> {
   const root = mkdtempSync(join(tmpdir(), 'kvidx-new-'))
   const { directory } = standalonePaths(root, 'default', 'copy')
   mkdirSync(directory, { recursive: true })
@@ -61,7 +65,12 @@ describe('a new database', () => {
       expect([made.code, made.notes]).toEqual([0, ''])
       // and the next start is an ordinary one, although the spec still has the block
       await running.stop()
-      const again = await startRunning({ root: running.root, name: 'copy', engine, spec: { bootstrap: { restore: restore() } } })
+      const again = await startRunning({
+        root: running.root,
+        name: 'copy',
+        engine,
+        spec: { bootstrap: { restore: restore() } },
+      })
       expect(again.sidecar.database.lineage).toBe(lineage)
       expect(again.sidecar.database.state.position.seq).toBe(state.position.seq + 1n)
       await again.stop()
@@ -70,29 +79,39 @@ describe('a new database', () => {
     }
   })
 
-  test.each([
-    ['JSON', 'SQLite', '{"format":"kvidx-json","version":1,"entries":[]}'],
-  ] as const)('does not begin with a file that is no export (%s), and leaves nothing', async (format, engine, text) => {
-    const files = mkdtempSync(join(tmpdir(), 'kvidx-files-'))
-    writeFileSync(join(files, 'data'), `${text}trailing`)
-    const root = mkdtempSync(join(tmpdir(), 'kvidx-new-'))
-    const { directory, data } = standalonePaths(root, 'default', 'copy')
-    mkdirSync(directory, { recursive: true })
-    symlinkSync(files, join(directory, 'bootstrap'))
-    const spec = { bootstrap: { import: { format, path: 'data', volume: { claimName: 'x' } } } }
-    const { startSidecar } = await import('../../../sidecar/main.ts')
-    const { writeConfig } = await import('./running.ts')
-    const configFile = writeConfig(root, 'copy', engine, spec)
-    const host = '127.0.0.1'
-    const options = { configFile, dataDirectory: data, host, opsHost: host, dataPort: 0, opsPort: 0, node: 'n', pod: 'p' }
-    const sidecar = await startSidecar(options)
-    sidecar.serving.catch(() => {})
-    await expect.poll(() => sidecar.database.failure?.code, { timeout: 15_000 }).toBe('invalid_body')
-    await sidecar.stop()
-    expect(() => readFileSync(join(data, 'identity.json'))).toThrow(/ENOENT/)
-    rmSync(root, { recursive: true, force: true })
-    rmSync(files, { recursive: true, force: true })
-  })
+  test.each([['JSON', 'SQLite', '{"format":"kvidx-json","version":1,"entries":[]}']] as const)(
+    'does not begin with a file that is no export (%s), and leaves nothing',
+    async (format, engine, text) => {
+      const files = mkdtempSync(join(tmpdir(), 'kvidx-files-'))
+      writeFileSync(join(files, 'data'), `${text}trailing`)
+      const root = mkdtempSync(join(tmpdir(), 'kvidx-new-'))
+      const { directory, data } = standalonePaths(root, 'default', 'copy')
+      mkdirSync(directory, { recursive: true })
+      symlinkSync(files, join(directory, 'bootstrap'))
+      const spec = { bootstrap: { import: { format, path: 'data', volume: { claimName: 'x' } } } }
+      const { startSidecar } = await import('../../../sidecar/main.ts')
+      const { writeConfig } = await import('./running.ts')
+      const configFile = writeConfig(root, 'copy', engine, spec)
+      const host = '127.0.0.1'
+      const options = {
+        configFile,
+        dataDirectory: data,
+        host,
+        opsHost: host,
+        dataPort: 0,
+        opsPort: 0,
+        node: 'n',
+        pod: 'p',
+      }
+      const sidecar = await startSidecar(options)
+      sidecar.serving.catch(() => {})
+      await expect.poll(() => sidecar.database.failure?.code, { timeout: 15_000 }).toBe('invalid_body')
+      await sidecar.stop()
+      expect(() => readFileSync(join(data, 'identity.json'))).toThrow(/ENOENT/)
+      rmSync(root, { recursive: true, force: true })
+      rmSync(files, { recursive: true, force: true })
+    },
+  )
 
   test.each([
     ['CSV', 'LMDB'],
@@ -100,7 +119,8 @@ describe('a new database', () => {
     ['SQLite', 'SQLite'],
   ] as const)('imports %s into %s', async (format, engine) => {
     const files = mkdtempSync(join(tmpdir(), 'kvidx-files-'))
-    if (format === 'CSV') writeFileSync(join(files, 'data'), 'key,term,cmd,data\n5,1,2,five\n18446744073709551615,0,0,last\n')
+    if (format === 'CSV')
+      writeFileSync(join(files, 'data'), 'key,term,cmd,data\n5,1,2,five\n18446744073709551615,0,0,last\n')
     else {
       const running = await startRunning({ engine: 'SQLite', name: 'maker' })
       await running.put(5, 'five', '?term=1&cmd=2')

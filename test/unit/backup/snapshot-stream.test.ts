@@ -1,0 +1,59 @@
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { encodeSnapshot, type SnapshotHead, SnapshotReader } from '../../../sidecar/backup/snapshot-stream.ts'
+
+const HEAD: SnapshotHead = {
+  namespace: 'default',
+  database: 'orders',
+  lineage: 'l',
+  engine: 'SQLite',
+  engineVersion: 'SQLite 3',
+  epochs: [{ epoch: '1', forkSeq: '0', reason: 'created', time: '0' }],
+  position: '1.7',
+  time: '5',
+  count: '3',
+  dataBytes: '9',
+  digest: '0'.repeat(32),
+  expiring: '0',
+  logBase: '1.0',
+}
+
+async function* each(chunks: readonly Uint8Array[]) {
+  yield* chunks
+}
+
+async function collect(source: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  const chunks: Uint8Array[] = []
+  for await (const chunk of source) chunks.push(chunk)
+  return Buffer.concat(chunks)
+}
+
+async function read(bytes: Buffer, step: number) {
+  const pieces: Buffer[] = []
+  for (let at = 0; at < bytes.length; at += step) pieces.push(bytes.subarray(at, at + step))
+  const reader = new SnapshotReader(each(pieces))
+  const head = await reader.open()
+  return { head, records: await collect(reader.records), expiries: await collect(reader.expiries) }
+}
+
+const chunks = fc.array(fc.uint8Array({ minLength: 1, maxLength: 40 }), { maxLength: 8 })
+
+test('what is written comes back, however the stream is cut into pieces', async () => {
+  await fc.assert(
+    fc.asyncProperty(chunks, chunks, fc.integer({ min: 1, max: 300 }), async (records, expiries, step) => {
+      const bytes = await collect(encodeSnapshot(HEAD, { records: each(records), expiries: each(expiries) }))
+      const found = await read(bytes, step)
+      expect(found.head).toEqual(HEAD)
+      expect(found.records).toEqual(Buffer.concat(records))
+      expect(found.expiries).toEqual(Buffer.concat(expiries))
+    }),
+    { numRuns: 50 },
+  )
+})
+
+test('a stream that is cut anywhere is refused', async () => {
+  const source = { records: each([Buffer.from('abc'), Buffer.from('de')]), expiries: each([Buffer.from('xyz')]) }
+  const bytes = await collect(encodeSnapshot(HEAD, source))
+  for (let length = 0; length < bytes.length; length++)
+    await expect(read(bytes.subarray(0, length), 64)).rejects.toMatchObject({ code: 'invalid_body' })
+})
