@@ -116,8 +116,12 @@ export class LocalDatabase implements Database {
       })
     this.#lifecycle = 'opening'
     this.#failure = undefined
+    const waiting = (error: KvidxError) => {
+      this.#failure = error
+    }
     try {
-      const started = await start(this.config, this.layout, this.#clock, this.#log, signal, filling)
+      const started = await start(this.config, this.layout, this.#clock, this.#log, signal, filling, waiting)
+      this.#failure = undefined
       this.#lock = started.lock
       this.#identity = started.identity
       this.#report = started.report

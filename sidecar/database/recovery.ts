@@ -45,6 +45,7 @@ export async function start(
   log: Logger,
   signal: AbortSignal,
   seed?: Seed,
+  onWait: (error: KvidxError) => void = () => {},
 ): Promise<Started> {
   // the verdict before anything is written: a foreign or lost volume stays as it is
   const found = await readIdentity(layout)
@@ -52,7 +53,7 @@ export async function start(
   const expected = { ...config, ...(allowEmpty !== undefined && { allowEmpty }) }
   const verdict = judgeVolume(found.identity, found.isNew, expected, clock.now())
   await prepareLayout(layout)
-  const lock = await waitForLock(config, layout, clock, log, signal)
+  const lock = await waitForLock(config, layout, clock, log, signal, onWait)
   try {
     const finishedSwap = await finishSwap(layout)
     if (finishedSwap) log.warn({ quarantine: finishedSwap }, 'finished a swap that was interrupted')
@@ -89,6 +90,7 @@ async function waitForLock(
   clock: Clock,
   log: Logger,
   signal: AbortSignal,
+  onWait: (error: KvidxError) => void,
 ): Promise<VolumeLock> {
   const began = clock.monotonic()
   for (let reported = false; ; reported = true) {
@@ -98,6 +100,7 @@ async function waitForLock(
       if (!(error instanceof KvidxError) || error.code !== 'locked') throw error
       if (config.lockTimeout > 0 && clock.monotonic() - began >= config.lockTimeout) throw error
       if (!reported) log.warn(error.message)
+      onWait(error)
       await clock.sleep(LOCK_RETRY, signal)
     }
   }

@@ -140,8 +140,11 @@ export class Maintenance {
   /** For a full volume: what is expired goes at once, and unused pages go back. */
   async #makeRoom(): Promise<void> {
     const { signal } = this.#stopping
-    await this.#board.run('expire', {}, signal)
-    if (this.#database.engine === 'RocksDB') await this.#board.run('vacuum', {}, signal)
+    const tasks = this.#database.engine === 'RocksDB' ? (['expire', 'vacuum'] as const) : (['expire'] as const)
+    for (const task of tasks)
+      await this.#board
+        .run(task, {}, signal)
+        .catch((error: unknown) => this.#log.warn({ err: error, task }, 'the task found no space either'))
   }
 
   async #lookAtVolume(): Promise<void> {

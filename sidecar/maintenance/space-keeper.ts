@@ -130,8 +130,9 @@ export class SpaceKeeper {
     }
   }
 
+  /** Each step alone may free what the next one needs, and may itself fail for want of space. */
   async #makeRoom(): Promise<void> {
-    const { writer } = this.#database.session()
+    await this.#checkpoint()
     const now = this.#clock.monotonic()
     if (now - this.#purged > PURGE_INTERVAL) {
       this.#purged = now
@@ -139,15 +140,22 @@ export class SpaceKeeper {
     }
     const { logBytes } = this.#database.state
     if (logBytes > LOG_KEPT) {
+      const { writer } = this.#database.session()
       await writer.call('shrinkLog', { bytes: Math.max(0, Number(logBytes) - LOG_STEP) })
       this.#log.warn(
         { before: Number(logBytes), after: Number(this.#database.state.logBytes) },
         'no space: dropped the oldest changes; consumers that still need them begin with a full backup',
       )
     }
-    // one that fails half-way would eat the room that the next removes need
+    // what was just removed went into the log of the engine, too
+    await this.#checkpoint()
+  }
+
+  /** Not where it may not fit: one that fails half-way eats the room that the next removes need. */
+  async #checkpoint(): Promise<void> {
     const { free, pending } = this.#room()
-    if (free > pending + this.#checkpointMargin) await writer.call('checkpoint', { mode: 'truncate' })
+    if (pending > 0 && free > pending + this.#checkpointMargin)
+      await this.#database.session().writer.call('checkpoint', { mode: 'truncate' })
   }
 
   async #ensureBallast(): Promise<void> {

@@ -53,13 +53,15 @@ export async function writeCleanExit(layout: VolumeLayout, position: string): Pr
 }
 
 export async function readLastEnd(layout: VolumeLayout): Promise<LastEnd> {
-  let marker: { files?: FileMark[] }
+  let files: unknown
   try {
-    marker = JSON.parse(await readFile(layout.cleanExit, 'utf8')) as { files?: FileMark[] }
+    files = (JSON.parse(await readFile(layout.cleanExit, 'utf8')) as { files?: unknown }).files
   } catch {
     return { kind: 'unclean' }
   }
-  const before = new Map((marker.files ?? []).map(mark => [mark.name, mark]))
+  // a marker that says nothing is none
+  if (!Array.isArray(files)) return { kind: 'unclean' }
+  const before = new Map((files as FileMark[]).map(mark => [mark?.name, mark]))
   const changed: string[] = []
   for (const now of await markFiles(layout.database)) {
     const then = before.get(now.name)

@@ -39,7 +39,9 @@ export async function finishSwap(layout: VolumeLayout): Promise<string | undefin
   let text: string | undefined
   try {
     text = await readFile(layout.swap, 'utf8')
-  } catch {
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
+      throw new KvidxError('engine_io', `${layout.swap} cannot be read: ${(error as Error).message}`, {}, error)
     // nothing was under way; a staging without a journal was never part of the database
     for (const name of await readdir(layout.staging))
       await rm(join(layout.staging, name), { recursive: true, force: true })
@@ -51,8 +53,22 @@ export async function finishSwap(layout: VolumeLayout): Promise<string | undefin
   } catch (error) {
     throw new KvidxError('engine_corrupt', `${layout.swap} is not JSON`, {}, error)
   }
+  checkJournal(layout, journal)
   await roll(layout, journal)
   return journal.quarantined
+}
+
+/** Names become paths: what is not a plain name is not ours. */
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]*$/
+
+function checkJournal(layout: VolumeLayout, journal: unknown): void {
+  const { formatVersion, staged, quarantined } = (journal ?? {}) as Partial<Record<keyof SwapJournal, unknown>>
+  const plain = (name: unknown) => typeof name === 'string' && NAME.test(name)
+  if (formatVersion !== 1 || !plain(staged) || !plain(quarantined))
+    throw new KvidxError(
+      'engine_corrupt',
+      `${layout.swap} is not a journal of ours; look into staging/ and quarantine/, then remove it`,
+    )
 }
 
 async function roll(layout: VolumeLayout, journal: SwapJournal): Promise<void> {
