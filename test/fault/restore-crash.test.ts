@@ -54,7 +54,13 @@ async function start(configFile: string, data: string, failpoints?: string): Pro
   }
 }
 
-const statsOf = async (url: string) => (await (await fetch(`${url}/v1/stats`)).json()) as Record<string, any>
+interface Stats {
+  readonly digest: string
+  readonly count: string
+  readonly epochs: readonly { readonly reason: string }[]
+}
+
+const statsOf = async (url: string) => (await (await fetch(`${url}/v1/stats`)).json()) as Stats
 
 const STAGING = ['restore.beforeMark', 'restore.beforeFlush', 'restore.beforeSync', 'restore.done']
 const BOOTSTRAP = [
@@ -133,7 +139,7 @@ describe('killed while a database is restored in place', () => {
     const stats = await statsOf(again!.url)
     const restored = SWAP.indexOf(point) >= SWAP.indexOf('swap.afterJournal')
     expect(stats.digest).toBe(restored ? old.digest : changed.digest)
-    expect(stats.epochs.some(({ reason }: { reason: string }) => reason === 'restored')).toBe(restored)
+    expect(stats.epochs.some(({ reason }) => reason === 'restored')).toBe(restored)
     expect(readdirSync(join(data, 'staging'))).toEqual([])
     expect(existsSync(join(data, 'swap.json'))).toBe(false)
     // the safety copy is there exactly when something took its place

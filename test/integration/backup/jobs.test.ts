@@ -68,8 +68,10 @@ describe('a backup job', () => {
     const result = json(ran.out)
     expect(result).toMatchObject({ type: 'Incremental', phase: 'Completed', verification: 'Verified', records: 49 })
     expect(result.parent).toMatch(/orders-daily/)
-    const source = (await (await fetch(`${running.url}/v1/admin/source`)).json()) as any
-    expect(source.consumers['schedule/hourly'].position).toBe(result.position)
+    const source = (await (await fetch(`${running.url}/v1/admin/source`)).json()) as {
+      consumers: Record<string, { position: string }>
+    }
+    expect(source.consumers['schedule/hourly']?.position).toBe(result.position)
   })
 
   test('becomes Full, and says why, when the store has no parent', async () => {
