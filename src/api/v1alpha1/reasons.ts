@@ -80,7 +80,7 @@ export const REASONS = {
   },
   CannotExpand: {
     message: 'Storage class {class} does not allow expansion; {claim} stays at {size}',
-    todo: 'Use a class with allowVolumeExpansion, by a restore into a new database; or put storage.size back.',
+    todo: 'Allow expansion in the class if its driver can do it, or restore a backup into a new database with another class.',
     severity: 'Warning',
     runbook: 'cannot-expand',
   },
