@@ -88,6 +88,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: 'list or remove what was put out of the way',
     load: async io => (await import('./quarantine.ts')).quarantineCommand(io),
   },
+  plan: {
+    group: 'Operation',
+    summary: 'print what a changed manifest will do on Kubernetes',
+    load: async io => (await import('./plan.ts')).planCommand(io),
+  },
   run: {
     group: 'Programs',
     summary: 'run the databases of a manifest on this machine',

@@ -34,12 +34,14 @@ group(
         async () => {
           if (engine === 'SQLite')
             for (const each of ENGINES) await applyDatabase(engines, each.toLowerCase(), { engine: each })
-          const { status } = await ready(engines, name)
-          expect(status).toMatchObject({
-            readyReplicas: 1,
-            endpoints: { data: `http://${name}.${engines}.svc:7400` },
-            lineage: expect.stringMatching(/^[0-9a-f-]{36}$/),
-          })
+          await ready(engines, name)
+          await eventually('its lineage is known', async () =>
+            expect((await get(engines, 'kvdb', name)).status).toMatchObject({
+              readyReplicas: 1,
+              endpoints: { data: `http://${name}.${engines}.svc:7400` },
+              lineage: expect.stringMatching(/^[0-9a-f-]{36}$/),
+            }),
+          )
         },
       ],
       [

@@ -16,6 +16,7 @@ import {
   CRON_JOBS,
   NAMESPACES,
   PERSISTENT_VOLUME_CLAIMS,
+  PODS,
   STATEFUL_SETS,
   STORAGE_CLASSES,
   VOLUME_SNAPSHOTS,
@@ -144,7 +145,7 @@ export class DatabaseReconciler {
         blueprint,
         observed,
         [...outcome.findings, ...(spec.suspend ? [] : [...hibernation.findings, ...plan.findings])],
-        actions.length > 0,
+        actions.some(restarts),
       ),
       ...engineFindings(blueprint, observed),
       ...backups.findings,
@@ -309,6 +310,11 @@ export class DatabaseReconciler {
   }
 }
 
+/** What is done at once is not worth a word in the conditions; what the pods must follow is. */
+function restarts({ resource }: Action): boolean {
+  return resource === STATEFUL_SETS || resource === PODS || resource === PERSISTENT_VOLUME_CLAIMS
+}
+
 function inWords(action: Action): string {
   const name = 'object' in action ? action.object.metadata.name : action.name
   return `${action.kind} ${action.resource.kind} ${name}: ${action.why}`
@@ -319,7 +325,9 @@ function nextLook(blueprint: Blueprint, observed: Observed, findings: readonly F
   const pod = observed.pods.find(candidate => candidate.metadata.name === blueprint.names.pod(0))
   if (findings.some(finding => finding.reason === 'NameConflict')) return CONFLICT_INTERVAL
   if (!pod?.status?.podIP || pod.metadata.deletionTimestamp) return IDLE_INTERVAL
-  return isReady(pod) ? PROBE_INTERVAL : PROBE_INTERVAL_NOT_READY
+  // without its lineage a volume that gets lost would be taken for a new one
+  const known = observed.probe?.status?.lineage ?? observed.database.status?.lineage
+  return isReady(pod) && known ? PROBE_INTERVAL : PROBE_INTERVAL_NOT_READY
 }
 
 function stalled(reason: Reason, values: Readonly<Record<string, string | number>>): Finding {
