@@ -7,6 +7,7 @@ import type { EngineFigures } from '../engine/engine.ts'
 import { shareOf, volumeSpace } from '../volume/space.ts'
 import { DEGRADATIONS, degradations } from './degradations.ts'
 import { ExpiryGate } from './expiry-gate.ts'
+import { Growth } from './growth.ts'
 import { cutSnapshots } from './snapshot-guard.ts'
 import { SpaceKeeper } from './space-keeper.ts'
 import { TaskBoard } from './task-board.ts'
@@ -30,6 +31,7 @@ export class Maintenance {
   readonly #clock: Clock
   readonly #board: TaskBoard
   readonly #volume: VolumeWatch
+  readonly #growth: Growth
   readonly #space: SpaceKeeper
   readonly #gate: ExpiryGate
   readonly #log: Logger
@@ -48,6 +50,7 @@ export class Maintenance {
     this.#clock = clock
     this.#log = log
     this.#volume = new VolumeWatch(database.layout)
+    this.#growth = new Growth(database.layout)
     this.#gate = new ExpiryGate(database, settings, clock)
     const maintenance = () => settings.dynamic.maintenance
     this.#board = new TaskBoard(
@@ -56,7 +59,7 @@ export class Maintenance {
         checkpointTask(database, () => maintenance().checkpoint),
         vacuumTask(database, () => maintenance().vacuum, clock),
         compactTask(database),
-        checkTask(database),
+        checkTask(database, () => maintenance().check),
       ],
       clock,
       (task, outcome, seconds, message) => {
@@ -87,7 +90,13 @@ export class Maintenance {
   /** Members of `/status`. */
   status(): Record<string, unknown> {
     const reusable = this.#figures?.freeBytes
-    return { volume: this.#volume.status({ ...(reusable !== undefined && { reusable }) }) }
+    const { days } = this.#growth
+    return {
+      volume: this.#volume.status({
+        ...(reusable !== undefined && { reusable }),
+        ...(days !== undefined && { daysUntilFull: days }),
+      }),
+    }
   }
 
   async stop(): Promise<void> {
@@ -149,6 +158,7 @@ export class Maintenance {
 
   async #lookAtVolume(): Promise<void> {
     const { quarantine } = this.#settings.dynamic.recovery
+    if (this.#figures) await this.#growth.look(this.#figures.freeBytes, this.#clock.now())
     const gone = await this.#volume.look(quarantine, this.#clock.now())
     if (gone.length > 0) this.#log.info({ quarantine: gone }, 'removed old files from quarantine')
   }

@@ -1,3 +1,4 @@
+import { Cron } from 'croner'
 import type { DynamicConfig } from '../../src/api/v1alpha1/sidecar-config.ts'
 import type { Clock } from '../../src/common/clock.ts'
 import { KvidxError } from '../../src/common/errors.ts'
@@ -114,9 +115,13 @@ export function compactTask(database: LocalDatabase): Task {
 }
 
 /** The engine's own check, and the whole content against the counters, both beside the work. */
-export function checkTask(database: LocalDatabase): Task {
+export function checkTask(database: LocalDatabase, settings: () => Settings['check']): Task {
   return {
     name: 'check',
+    next: now => {
+      const given = settings()
+      return given && new Cron(given.schedule, { timezone: given.timeZone }).nextRun(new Date(now))?.getTime()
+    },
     parameters: [],
     async run({ signal, progress }) {
       const { readers } = database.session()
