@@ -84,11 +84,21 @@ export class Writer {
           resolve(new Writer(worker, message))
         } else if (message.type === 'failed') refused = fromPlain(message.error)
       })
-      worker.on('error', error =>
-        reject(refused ?? new KvidxError('engine_io', `the engine cannot be opened: ${error.message}`, {}, error)),
-      )
+      // the thread's own account of the failure may still be on its way when it dies: its end comes last
+      let died: Error | undefined
+      worker.on('error', error => {
+        died = error
+      })
       worker.on('exit', () =>
-        reject(refused ?? new KvidxError('engine_io', 'the engine cannot be opened: its thread ended')),
+        reject(
+          refused ??
+            new KvidxError(
+              'engine_io',
+              `the engine cannot be opened: ${died?.message ?? 'its thread ended'}`,
+              {},
+              died,
+            ),
+        ),
       )
     })
   }

@@ -1,7 +1,7 @@
 import type { Static } from '@sinclair/typebox'
 import { words } from '../../common/schema.ts'
 import { block, integer, list, optional, text } from '../schema-types.ts'
-import { REASONS, type Reason } from './reasons.ts'
+import { REASONS, type Reason, todoOf } from './reasons.ts'
 
 /**
  * Conditions by kstatus' rules: Reconciling and Stalled are there only while they are True ("abnormal-true"), Ready always; the others
@@ -54,17 +54,27 @@ export function conditionOf(finding: Finding, now: number, observedGeneration: n
     type: finding.type,
     status: finding.status,
     reason: finding.reason,
-    message: messageOf(finding.reason, finding.values),
+    message: adviceOf(finding),
     lastTransitionTime: new Date(now).toISOString().replace(/\.\d+Z$/, 'Z'),
     observedGeneration,
   }
 }
 
+/** What is the matter and, where a person must act, what to do: `kubectl describe` shows conditions long after the event is gone. */
+function adviceOf({ reason, values }: Finding): string {
+  const todo = REASONS[reason].severity === 'Normal' ? '' : todoOf(reason, values)
+  const message = messageOf(reason, values)
+  const whole = todo === '' ? message : `${message}. ${todo}`
+  return whole.length > MESSAGE_LIMIT ? `${whole.slice(0, MESSAGE_LIMIT - 3)}...` : whole
+}
+
+const MESSAGE_LIMIT = 4096
+
 /** The reason's message with its values; a value that is missing stays visible as `{name}`. At most 4096 characters. */
 export function messageOf(reason: Reason, values: Readonly<Record<string, string | number>> = {}): string {
   const { message } = REASONS[reason]
   const filled = message.replaceAll(/\{(\w+)\}/g, (whole, name: string) => String(values[name] ?? whole))
-  return filled.length > 4096 ? `${filled.slice(0, 4093)}...` : filled
+  return filled.length > MESSAGE_LIMIT ? `${filled.slice(0, MESSAGE_LIMIT - 3)}...` : filled
 }
 
 /**

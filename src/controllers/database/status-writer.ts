@@ -85,12 +85,11 @@ export class StatusWriter {
       if ((old?.reason === condition.reason && old.status === condition.status) || said.has(condition.reason)) continue
       said.add(condition.reason)
       const entry = REASONS[condition.reason as Reason]
-      const todo = entry && entry.todo !== '' ? `. ${entry.todo}` : ''
       this.#options.recorder.record(database, {
         type: entry?.severity === 'Normal' ? 'Normal' : 'Warning',
         reason: condition.reason,
         action: `Set${condition.type}`,
-        note: `${condition.message}${todo}`,
+        note: condition.message,
       })
     }
   }
