@@ -86,7 +86,9 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
     return servers
   }
   const servers = serve()
-  servers.catch(() => {})
+  const serving = servers.then(running => running.dataAddress)
+  // a stop before it served is no news to somebody who does not ask
+  serving.catch(() => {})
 
   let stopped: Promise<void> | undefined
   const stop = async () => {
@@ -107,7 +109,7 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
   return {
     database,
     opsAddress: operations.address,
-    serving: servers.then(running => running.dataAddress),
+    serving,
     stop: () => {
       stopped ??= stop()
       return stopped
