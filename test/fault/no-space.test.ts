@@ -84,7 +84,7 @@ async function begin(engine: EngineKind): Promise<{ here: SidecarHere; client: C
 const noSpace = async (here: SidecarHere) =>
   (await here.status()).health.causes.some((cause: { reason: string }) => cause.reason === 'NoSpace')
 
-// Debian's librocksdb aborts on an assertion of its own when a write behind a failed one comes; see the limits in docs
+// Debian's librocksdb aborts on an assertion of its own when a write behind a failed one comes; not solved yet
 test.todo('a full volume, RocksDB')
 
 describe.skipIf(!canMount).each<EngineKind>(['SQLite', 'LMDB'])('a full volume, %s', engine => {
