@@ -1,0 +1,182 @@
+// `npm run bench:operator [-- --databases 1000 --rest 120 --workers 8]`: what the operator costs. A real control plane (etcd, API server,
+// controller manager; no kubelet) is started and stopped; the operator is a process of its own, as in its pod.
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { parseArgs, promisify } from 'node:util'
+import { DATABASES } from '../../../src/controllers/database/resource.ts'
+import { KubeClient } from '../../../src/kube/client.ts'
+import { Connection } from '../../../src/kube/connection.ts'
+import type { KubeObject } from '../../../src/kube/object.ts'
+import { NAMESPACES, STATEFUL_SETS } from '../../../src/kube/resources.ts'
+import { installDefinitions } from '../../integration/controllers/harness.ts'
+import { Samples } from './samples.ts'
+
+const { values: options } = parseArgs({
+  options: {
+    databases: { type: 'string', default: '1000' },
+    /** seconds */
+    rest: { type: 'string', default: '120' },
+    workers: { type: 'string', default: '8' },
+    /** A limit of the operator's memory is set by its launcher as in the image; this is for trying others. */
+    'node-options': { type: 'string', default: '--max-semi-space-size=4' },
+  },
+})
+const COUNT = Number(options.databases)
+const REST = Number(options.rest)
+const NAMESPACE = 'bench'
+const CLUSTER = 'test/cluster/cluster'
+const execute = promisify(execFile)
+
+const kubeconfig = (await execute(CLUSTER, ['control-plane', 'up'])).stdout.trim()
+const directory = kubeconfig.slice(0, kubeconfig.lastIndexOf('/'))
+const api = new KubeClient({ connection: await Connection.load({ kubeconfig }) })
+let operator: { readonly child: ChildProcess; readonly address: string } | undefined
+try {
+  await installDefinitions(api)
+  await api.create(NAMESPACES, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: NAMESPACE } })
+  operator = await startOperator()
+  const idle = residentMebibytes(operator.child)
+  const before = await scrape(operator.address)
+  const cpuBefore = cpuSeconds(operator.child)
+
+  const began = performance.now()
+  const created = createAll()
+  let most = 0
+  const allApplied = await until(async () => {
+    most = Math.max(most, residentMebibytes(operatorChild()))
+    const sets = await api.list(STATEFUL_SETS, { namespace: NAMESPACE })
+    return sets.items.length >= COUNT
+  })
+  await created
+  const allSaid = await until(async () => {
+    most = Math.max(most, residentMebibytes(operatorChild()))
+    const { items } = await api.list<KubeObject & { readonly status?: { readonly observedGeneration?: number } }>(
+      DATABASES,
+      { namespace: NAMESPACE },
+    )
+    return items.length >= COUNT && items.every(item => item.status?.observedGeneration !== undefined)
+  })
+  const cpu = cpuSeconds(operator.child) - cpuBefore
+  const after = await scrape(operator.address)
+
+  // what follows from the pods of the StatefulSets comes to its end
+  let last = -1
+  for (let calm = 0; calm < 3; ) {
+    const now = (await scrape(operator.address)).requests()
+    calm = now === last ? calm + 1 : 0
+    last = now
+    await sleep(5000)
+  }
+  const settled = await scrape(operator.address)
+  const cpuSettled = cpuSeconds(operator.child)
+  await sleep(REST * 1000)
+  const rested = await scrape(operator.address)
+  const cpuRested = cpuSeconds(operator.child)
+
+  const requests = after.requests() - before.requests()
+  const total = settled.requests() - before.requests()
+  const writes = rested.requests(WRITES) - settled.requests(WRITES)
+  const resting = rested.requests(NOT_LEASE) - settled.requests(NOT_LEASE)
+  const figures = [
+    [`${COUNT} databases, ${options.workers} workers: all StatefulSets there after`, seconds(allApplied - began)],
+    ['all statuses written after', seconds(allSaid - began)],
+    ['API requests a database until then', (requests / COUNT).toFixed(1)],
+    ['API requests a database until nothing happens', (total / COUNT).toFixed(1)],
+    ['reconcile p50 / p99', `${ms(settled.quantile(0.5))} / ${ms(settled.quantile(0.99))}`],
+    ['reconciles a database', (settled.reconciles() / COUNT).toFixed(1)],
+    ['operator RSS before / most / after rest', `${idle} / ${most} / ${residentMebibytes(operator.child)} MiB`],
+    ['operator CPU while creating', seconds(cpu * 1000)],
+    [`at rest for ${REST} s: requests a second (no watches, no lease)`, (resting / REST).toFixed(3)],
+    [`at rest for ${REST} s: writes`, String(writes)],
+    [`at rest for ${REST} s: CPU`, `${(((cpuRested - cpuSettled) / REST) * 100).toFixed(1)} %`],
+  ] as const
+  const width = Math.max(...figures.map(([name]) => name.length))
+  for (const [name, value] of figures) console.log(`${name.padEnd(width)}  ${value}`)
+  console.log('\nrequests by verb and resource until nothing happened:')
+  for (const [series, amount] of settled.byVerb(before)) console.log(`  ${String(amount).padStart(7)}  ${series}`)
+} finally {
+  operator?.child.kill('SIGTERM')
+  await api.close()
+  await execute(CLUSTER, ['control-plane', 'down', '--dir', directory])
+}
+
+function WRITES(labels: string): boolean {
+  return /verb="(create|apply|patch|update|delete)"/.test(labels) && NOT_LEASE(labels)
+}
+
+function NOT_LEASE(labels: string): boolean {
+  return !/resource="leases"/.test(labels)
+}
+
+function operatorChild(): ChildProcess {
+  if (!operator || operator.child.exitCode !== null) throw new Error('the operator ended')
+  return operator.child
+}
+
+async function startOperator(): Promise<{ child: ChildProcess; address: string }> {
+  const port = 18_081
+  const args = ['operator', '--kubeconfig', kubeconfig, '--leader-elect', '--namespace', NAMESPACE]
+  const more = ['--metrics-host', '127.0.0.1', '--metrics-port', String(port), '--workers', options.workers]
+  const nodeOptions = options['node-options'].split(' ').filter(option => option !== '')
+  const child = spawn(
+    process.execPath,
+    [...nodeOptions, 'bin/kvidx', ...args, ...more, '--database-image', 'kvidx.example/kvidx:1', '--log-level', 'warn'],
+    { stdio: ['ignore', 'ignore', 'inherit'], env: { ...process.env, MALLOC_ARENA_MAX: '2' } },
+  )
+  const address = `http://127.0.0.1:${port}`
+  for (let attempt = 0; ; attempt++) {
+    const answer = await fetch(`${address}/status`).catch(() => undefined)
+    const status = answer && ((await answer.json()) as { leading: boolean; synced: boolean })
+    if (status?.leading && status.synced) return { child, address }
+    if (attempt > 600 || child.exitCode !== null) throw new Error('the operator did not start')
+    await sleep(100)
+  }
+}
+
+async function createAll(): Promise<void> {
+  const names = Array.from({ length: COUNT }, (_, index) => `db-${index}`)
+  const next = names[Symbol.iterator]()
+  const worker = async () => {
+    for (const name of next)
+      await api.create(DATABASES, {
+        apiVersion: 'kvidx.io/v1alpha1',
+        kind: 'KvidxDatabase',
+        metadata: { name, namespace: NAMESPACE },
+        spec: { storage: { size: '1Gi' } },
+      } as KubeObject)
+  }
+  await Promise.all(Array.from({ length: 20 }, worker))
+}
+
+async function until(holds: () => Promise<boolean>): Promise<number> {
+  const end = performance.now() + 900_000
+  while (!(await holds())) {
+    if (performance.now() > end) throw new Error('not within 15 minutes')
+    await sleep(1000)
+  }
+  return performance.now()
+}
+
+async function scrape(address: string): Promise<Samples> {
+  return new Samples(await (await fetch(`${address}/metrics`)).text())
+}
+
+function residentMebibytes({ pid }: ChildProcess): number {
+  return Math.round(Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) / 1024)
+}
+
+/** User and system time so far. */
+function cpuSeconds({ pid }: ChildProcess): number {
+  const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
+  return (Number(fields[11]) + Number(fields[12])) / 100
+}
+
+function seconds(amount: number): string {
+  return `${(amount / 1000).toFixed(1)} s`
+}
+
+function ms(amount: number): string {
+  return `${(amount * 1000).toFixed(0)} ms`
+}
