@@ -134,6 +134,23 @@ describe('backups on a volume', () => {
     })
   })
 
+  test('a VolumeSnapshot is exact, and goes with its record when that says so', { timeout: 240_000 }, async () => {
+    const object = {
+      apiVersion: 'kvidx.io/v1alpha1',
+      kind: 'KvidxBackup',
+      metadata: { name: 'disk', namespace },
+      spec: { database: 'orders', type: 'VolumeSnapshot', deletionPolicy: 'Delete' },
+    }
+    const { digest, position } = await stats('orders')
+    await apply([object])
+    const { status } = await phaseOf('disk')
+    expect(status).toMatchObject({ phase: 'Completed', consistency: 'Exact', digest, position })
+    const snapshot = await get(namespace, 'volumesnapshot', 'disk')
+    expect(snapshot.metadata.annotations).toMatchObject({ 'kvidx.io/digest': digest, 'kvidx.io/position': position })
+    await kubectl(['-n', namespace, 'delete', 'kvbak', 'disk', '--timeout=120s'], { timeout: 130_000 })
+    await eventually('its snapshot is gone', async () => (await find(namespace, 'volumesnapshot', 'disk')) === null)
+  })
+
   test('a restore in place brings a moment back, and only once', { timeout: 300_000 }, async () => {
     await sleep(1500)
     const before = await stats('orders')
