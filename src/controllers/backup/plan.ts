@@ -51,7 +51,7 @@ export function planBackup({ record, database, job }: BackupView): BackupStep {
     return status?.phase === undefined ? { kind: 'status', change: { phase: 'Pending', job: name } } : NOTHING
   }
   if (isScheduled(record) || status?.job !== undefined) {
-    const error = `Job ${name} is gone, and what came of it is not known; kvidx backup sync looks in the store`
+    const error = `Job ${name} is gone, and what came of it is not known; kvidx backup list looks in the store`
     return { kind: 'close', change: { phase: 'Failed', error, code: 'job_gone' } }
   }
   const waits = whyNot(record, database)
