@@ -4,6 +4,7 @@ import { renderInstallFile } from '../../scripts/install-file.ts'
 import { command } from './support/command.ts'
 import { e2e } from './support/environment.ts'
 import { eventually } from './support/eventually.ts'
+import { missingRights } from './support/forbidden.ts'
 import { CHART, helm, imageValues, RELEASE } from './support/helm.ts'
 import { apply, condition, get, kubectl, kubectlJson, list, type Manifest, tryApply } from './support/kubectl.ts'
 import { testNamespace } from './support/namespace.ts'
@@ -44,7 +45,7 @@ describe('the chart', () => {
   test('gives the operator rights enough: nothing it asks for is forbidden', async () => {
     for (const { metadata } of await operatorPods()) {
       const log = await logs(e2e.operatorNamespace, metadata.name)
-      expect(log.split('\n').filter(line => /forbidden|"status":403/i.test(line))).toEqual([])
+      expect(missingRights(log)).toEqual([])
     }
   })
 

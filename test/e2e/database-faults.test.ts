@@ -3,6 +3,7 @@ import { applyDatabase, podUid, read, ready, reason, replaced, write } from './s
 import { e2e } from './support/environment.ts'
 import { eventually } from './support/eventually.ts'
 import { canBreak, fault } from './support/fault.ts'
+import { missingRights } from './support/forbidden.ts'
 import { CHART, helm, imageValues, RELEASE } from './support/helm.ts'
 import { condition, get, kubectl, list, type Manifest, patch } from './support/kubectl.ts'
 import { testNamespace } from './support/namespace.ts'
@@ -90,7 +91,7 @@ describe('the operator', () => {
   test('needs no right that it does not have', async () => {
     for (const { metadata } of await operators()) {
       const log = await logs(e2e.operatorNamespace, metadata.name)
-      expect(log.split('\n').filter(line => /forbidden|"status":403/i.test(line))).toEqual([])
+      expect(missingRights(log)).toEqual([])
     }
   })
 })

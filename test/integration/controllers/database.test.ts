@@ -179,7 +179,7 @@ describe.skipIf(missing)('the database controller on a real API server', () => {
 
   it('never takes over an object of the same name, and goes on when it is gone', async () => {
     const foreign = { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'taken', namespace } }
-    const { metadata } = await api.create(SERVICE_ACCOUNTS, foreign)
+    const { metadata } = await api.create<Any>(SERVICE_ACCOUNTS, foreign)
     const labelled = {
       apiVersion: 'v1',
       kind: 'ConfigMap',

@@ -192,7 +192,8 @@ describe.skipIf(missing)('the pods of backups and restores', { timeout: 180_000 
     expect(refused.status).toMatchObject({ phase: 'Failed', code: 'superseded' })
     expect(conditionOf(refused, 'Ready')).toMatchObject({
       reason: 'Superseded',
-      message: 'The database is in epoch 2, not 1: nothing was done',
+      message:
+        'The database is in epoch 2, not 1: nothing was done. Make a new KvidxRestore; kvidx restore fills in the epoch.',
     })
   })
 
