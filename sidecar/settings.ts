@@ -57,6 +57,7 @@ export async function databaseConfigOf(config: SidecarConfig, options: SidecarOp
       : tuning,
     ...(dynamic.expectedLineage !== undefined && { lineage: dynamic.expectedLineage }),
     ...(bootstrap?.adopt !== undefined && { adopt: bootstrap.adopt }),
+    ...(bootstrap?.clone !== undefined && { clone: bootstrap.clone }),
     ...((bootstrap?.restore || bootstrap?.import) && {
       bootstrap: JSON.stringify(bootstrap.restore ?? bootstrap.import),
     }),

@@ -15,6 +15,8 @@ export interface DatabaseConfig {
   readonly lineage?: string
   /** `bootstrap.adopt` */
   readonly adopt?: string
+  /** Lineage whose volume this one is a copy of, made from a VolumeSnapshot. */
+  readonly clone?: string
   /** Says where the first data comes from, when bootstrap asks for some. */
   readonly bootstrap?: string
   readonly limits: CommitLimits

@@ -13,7 +13,7 @@ import { openSession, type Session } from './session.ts'
 
 /** What the start found and did; for status, events and the log. */
 export interface StartReport {
-  readonly volume: 'new' | 'known' | 'adopted'
+  readonly volume: 'new' | 'known' | 'adopted' | 'cloned'
   readonly lastEnd: LastEnd['kind'] | 'first'
   /** A database of kvidxkit, or one without our counters, was taken over as it is. */
   readonly adoptedData: boolean

@@ -29,6 +29,8 @@ export interface IdentityExpectation {
   readonly lineage?: string
   /** `bootstrap.adopt`: take this volume whatever its name. */
   readonly adopt?: string
+  /** The volume is a copy of the volume of this lineage: it begins a life of its own. */
+  readonly clone?: string
   /** `recovery.allowEmpty`: the lineage whose loss is accepted. */
   readonly allowEmpty?: string
   /** Where the first data comes from, for the record. */
@@ -42,6 +44,8 @@ export type VolumeVerdict =
   | { readonly kind: 'known'; readonly identity: Identity }
   /** A retained volume of the same name, or one that was named in bootstrap.adopt. */
   | { readonly kind: 'adopted'; readonly identity: Identity }
+  /** A copy of another database's volume: a new lineage that goes on where the copy was taken. */
+  | { readonly kind: 'cloned'; readonly identity: Identity }
 
 /**
  * Decides whether this volume may be opened as this database. Pure.
@@ -55,6 +59,12 @@ export function judgeVolume(
 ): VolumeVerdict {
   const wanted = `${expected.namespace}/${expected.name}`
   if (!found) {
+    if (expected.clone !== undefined)
+      throw new KvidxError(
+        'foreign_volume',
+        `the volume of ${wanted} should be a copy of lineage ${expected.clone}, but has no identity.json`,
+        { field: 'bootstrap.restore.backup' },
+      )
     if (expected.lineage !== undefined && expected.allowEmpty !== expected.lineage)
       throw new KvidxError(
         'data_lost',
@@ -85,6 +95,21 @@ export function judgeVolume(
         allowed: found.engine,
       },
     )
+  // once it has begun its own life its identity names what it was made from
+  if (expected.clone === found.lineage && found.bootstrappedFrom !== expected.bootstrap)
+    return {
+      kind: 'cloned',
+      identity: {
+        formatVersion: 1,
+        namespace: expected.namespace,
+        name: expected.name,
+        lineage: randomUUID(),
+        engine: found.engine,
+        created: now,
+        ...(expected.bootstrap !== undefined && { bootstrappedFrom: expected.bootstrap }),
+        origin: { namespace: found.namespace, database: found.name, lineage: found.lineage },
+      },
+    }
   if (owner !== wanted && expected.adopt !== found.lineage)
     throw new KvidxError(
       'foreign_volume',

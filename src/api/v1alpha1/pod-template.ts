@@ -15,6 +15,9 @@ export const RESERVED_VOLUMES = [
   'backups',
   's3-credentials',
   's3-ca',
+  'bootstrap',
+  'bootstrap-s3-credentials',
+  'bootstrap-s3-ca',
   'api-token',
 ] as const
 

@@ -82,6 +82,7 @@ const bootstrap = strict('Where the first data comes from', {
     }),
   ),
   adopt: optional(name('lineage of the volume that is taken over')),
+  clone: optional(name('lineage of the volume of which this one is a copy')),
 })
 
 /** What the engine is opened with: a change needs a new process, so its checksum stands in the pod template. */

@@ -47,6 +47,8 @@ export interface SidecarConfigInput {
   readonly spec: ResolvedDatabaseSpec
   /** status.lineage; absent for a database that never had data. */
   readonly expectedLineage?: string
+  /** Lineage in the VolumeSnapshot that the data volume was made from. */
+  readonly clonedFrom?: string
   /** Default: the mount points in the pod. */
   readonly paths?: ConfigPaths
 }
@@ -212,7 +214,7 @@ function backupConfig(spec: ResolvedDatabaseSpec, paths: ConfigPaths): Pick<Dyna
 }
 
 function bootstrapConfig(
-  { spec, namespace }: SidecarConfigInput,
+  { spec, namespace, clonedFrom }: SidecarConfigInput,
   paths: ConfigPaths,
 ): Pick<DynamicConfig, 'bootstrap'> {
   const { bootstrap } = spec
@@ -246,6 +248,7 @@ function bootstrapConfig(
         },
       }),
       ...(adopt === undefined ? {} : { adopt }),
+      ...(clonedFrom === undefined ? {} : { clone: clonedFrom }),
     },
   }
 }

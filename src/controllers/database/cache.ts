@@ -31,6 +31,7 @@ export function observe(
     informer.store.labelled(DATABASE_LABEL, name).filter(object => object.metadata.namespace === namespace)
   const owned = new Map<string, readonly KubeObject[]>([['statefulsets', mine(cache.statefulSets)]])
   for (const [plural, informer] of cache.others) owned.set(plural, mine(informer))
+  const first = database.spec.bootstrap?.restore?.backup
   const pods = mine(cache.pods).filter(pod => pod.metadata.labels?.['app.kubernetes.io/component'] === 'database')
   return {
     database,
@@ -43,6 +44,7 @@ export function observe(
       .sort((a, b) => a.metadata.name.localeCompare(b.metadata.name, 'en', { numeric: true })),
     backupClaim: cache.claims.store.get(keyOf({ namespace, name: names.backupClaim })),
     backups: (cache.backups?.store.inNamespace(namespace) ?? []).filter(record => record.spec.database === name),
+    bootstrapBackup: first === undefined ? undefined : cache.backups?.store.get(keyOf({ namespace, name: first })),
     nodes: nodesOf(cache, pods),
   }
 }

@@ -12,6 +12,8 @@ export const CREATED_MARK = '.created'
 /** Checksum of what the engine must be reopened for. */
 export const CONFIG_ANNOTATION = 'kvidx.io/config'
 export const FINALIZER = 'kvidx.io/deletion'
+/** On a data claim that is made from a VolumeSnapshot: the lineage in it. */
+export const CLONED_ANNOTATION = 'kvidx.io/cloned-from'
 /** On the data claim: what the volume should have grown to by `autoGrow`. */
 export const GROWN_ANNOTATION = 'kvidx.io/grown-to'
 

@@ -116,6 +116,8 @@ export interface Observed {
   readonly claims: readonly Claim[]
   /** KvidxBackups of the database. */
   readonly backups?: readonly BackupRecord[]
+  /** The KvidxBackup that bootstrap.restore names, if it has a record. */
+  readonly bootstrapBackup?: BackupRecord | undefined
   /** The volume of backups. */
   readonly backupClaim?: Claim | undefined
   readonly nodes: ReadonlyMap<string, Node>

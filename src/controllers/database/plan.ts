@@ -35,10 +35,17 @@ export const PHASES: readonly Phase[] = [
   { name: 'pods', plan: planPods },
 ]
 
-/** Runs all phases. Later ones do not depend on what earlier ones do, only on what was seen. */
-export function planAll(blueprint: Blueprint, observed: Observed): Plan {
+/**
+ * Runs all phases. Later ones do not depend on what earlier ones do, only on what was seen. @param hold no pods yet: what their volume is made
+ * from is not there
+ */
+export function planAll(blueprint: Blueprint, observed: Observed, hold = false): Plan {
   const plans = PHASES.map(phase => phase.plan(blueprint, observed))
-  return { actions: plans.flatMap(plan => plan.actions), findings: plans.flatMap(plan => plan.findings) }
+  const actions = plans.flatMap(plan => plan.actions)
+  return {
+    actions: hold ? actions.filter(({ resource }) => resource !== STATEFUL_SETS) : actions,
+    findings: plans.flatMap(plan => plan.findings),
+  }
 }
 
 /** Tokens are random: made once, then people's to change. A Secret of the spec's own choice is not ours at all. */

@@ -24,6 +24,7 @@ import {
 import { carryOut } from './apply.ts'
 import { type BackupStatusOutput, backupStatus, shippingOf } from './backup-status.ts'
 import { type DatabaseCache, observe } from './cache.ts'
+import { planClone } from './clone.ts'
 import { finalSnapshotName, hasFinalizer, planDeletion, wantsFinalizer } from './deletion.ts'
 import { engineFindings, readiness } from './health.ts'
 import { planHibernation } from './hibernation.ts'
@@ -123,12 +124,13 @@ export class DatabaseReconciler {
     }
     const wanted = blueprintOf(database, spec, image, templateVersion)
     const observed = await this.#observe(key, database, wanted, signal)
-    const hibernation = planHibernation(wanted, observed, this.#options.clock.now())
+    const cloning = planClone(wanted, observed)
+    const hibernation = planHibernation(cloning.blueprint, observed, this.#options.clock.now())
     const { blueprint } = hibernation
     // a mistake that only rendering finds (a quantity, say) is the spec's, too
     let plan: ReturnType<typeof planAll>
     try {
-      plan = planAll(blueprint, observed)
+      plan = planAll(blueprint, observed, cloning.hold)
     } catch (error) {
       const failure = asKvidxError(error)
       if (failure.code === 'internal') throw error
@@ -136,7 +138,7 @@ export class DatabaseReconciler {
       await this.#sayStalled(database, stalled('InvalidSpec', { field, problem: failure.message }), signal)
       return undefined
     }
-    const actions = spec.suspend ? [] : [...hibernation.actions, ...plan.actions]
+    const actions = spec.suspend ? [] : [...cloning.actions, ...hibernation.actions, ...plan.actions]
     if (actions.length > 0) this.#options.log.info({ database: key, changes: actions.map(inWords) }, 'changing')
     const outcome = await carryOut(this.#options.api, actions, database.metadata.uid ?? '', signal)
     const backups = backupsOf(blueprint, observed, this.#options.clock.now())
@@ -144,7 +146,10 @@ export class DatabaseReconciler {
       ...readiness(
         blueprint,
         observed,
-        [...outcome.findings, ...(spec.suspend ? [] : [...hibernation.findings, ...plan.findings])],
+        [
+          ...outcome.findings,
+          ...(spec.suspend ? [] : [...cloning.findings, ...hibernation.findings, ...plan.findings]),
+        ],
         actions.some(restarts),
       ),
       ...engineFindings(blueprint, observed),

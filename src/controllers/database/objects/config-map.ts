@@ -6,8 +6,14 @@ import type { Blueprint } from './desired.ts'
 /** File in the pod: /etc/kvidx/config/config.json. */
 export const CONFIG_KEY = 'config.json'
 
-export function configOf({ namespace, name, spec, lineage }: Blueprint): SidecarConfig {
-  return sidecarConfig({ namespace, name, spec, ...(lineage !== undefined && { expectedLineage: lineage }) })
+export function configOf({ namespace, name, spec, lineage, clonedFrom }: Blueprint): SidecarConfig {
+  return sidecarConfig({
+    namespace,
+    name,
+    spec,
+    ...(lineage !== undefined && { expectedLineage: lineage }),
+    ...(clonedFrom !== undefined && { clonedFrom }),
+  })
 }
 
 export function configMap(blueprint: Blueprint): KubeObject & { readonly data: Readonly<Record<string, string>> } {

@@ -34,6 +34,8 @@ export interface Blueprint {
   readonly templateVersion: number
   /** status.lineage */
   readonly lineage?: string
+  /** Lineage in the VolumeSnapshot that the data claim is made from. */
+  readonly clonedFrom?: string
   /** 0 while it sleeps. */
   readonly replicas: number
 }

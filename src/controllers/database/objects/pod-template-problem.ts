@@ -11,6 +11,9 @@ const PRIVATE_VOLUMES = [
   'backups',
   's3-credentials',
   's3-ca',
+  'bootstrap',
+  'bootstrap-s3-credentials',
+  'bootstrap-s3-ca',
   'api-token',
 ]
 const RESERVED_PORTS: readonly number[] = [DATA_PORT, OPERATIONS_PORT]

@@ -1,4 +1,5 @@
 import { DATA_PORT, OPERATIONS_PORT, USER_ID } from '../names.ts'
+import { bootstrapMounts } from './bootstrap-mounts.ts'
 import { CONFIG_KEY } from './config-map.ts'
 import type { Blueprint } from './desired.ts'
 import { containerResources } from './resources.ts'
@@ -45,6 +46,12 @@ export function podTemplateV1(blueprint: Blueprint): PodTemplate['spec'] {
     if (s3?.credentialsSecretRef)
       secretVolume('s3-credentials', s3.credentialsSecretRef.name, '/etc/kvidx/s3-credentials')
     if (s3?.caSecretRef) secretVolume('s3-ca', s3.caSecretRef.name, '/etc/kvidx/s3-ca')
+  }
+  const { claim, secrets } = bootstrapMounts(blueprint)
+  for (const { volume, secret, path } of secrets) secretVolume(volume, secret, path)
+  if (claim) {
+    volumes.push({ name: 'bootstrap', persistentVolumeClaim: { claimName: claim.name } })
+    mounts.push({ name: 'bootstrap', mountPath: claim.path, readOnly: true })
   }
   const probe = (path: string, settings: object) => ({
     httpGet: { path, port: 'operations' },

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { withDefaults } from '../../../../src/api/v1alpha1/defaults.ts'
 import { readiness } from '../../../../src/controllers/database/health.ts'
 import { podTemplateProblem } from '../../../../src/controllers/database/objects/pod-template-problem.ts'
+import { podTemplateV1 } from '../../../../src/controllers/database/objects/pod-template-v1.ts'
 import { planAll } from '../../../../src/controllers/database/plan.ts'
 import { findingsInWords, inWords, scene, specOf } from './scene.ts'
 
@@ -85,5 +86,58 @@ describe('a refused pod template', () => {
       'Stalled=True/PodTemplateRefused',
       'Ready=False/PodTemplateRefused',
     ])
+  })
+})
+
+describe('a pod reaches the place that its first data comes from', () => {
+  const s3 = { bucket: 'old', credentialsSecretRef: { name: 'old-bucket' }, caSecretRef: { name: 'old-ca' } }
+  const own = {
+    destination: { s3: { bucket: 'own', credentialsSecretRef: { name: 'own-bucket' } } },
+    schedules: [{ name: 'daily', schedule: '@daily' }],
+  }
+  const encryption = { secretRef: { name: 'keys' }, keyId: 'k1' }
+  test.each([
+    ['a bucket of its own', { restore: { source: { database: 'old', s3 } } }, {}, ['old-bucket', 'old-ca']],
+    ['a bucket with a file', { import: { format: 'JSON', path: 'a.json', s3 } }, {}, ['old-bucket', 'old-ca']],
+    ['its own destination', { restore: { backup: 'daily' } }, { backup: own }, ['own-bucket']],
+    ['its own destination by database', { restore: { source: { database: 'old' } } }, { backup: own }, ['own-bucket']],
+    [
+      'its own destination with keys',
+      { restore: { backup: 'daily' } },
+      { backup: own, security: { encryption } },
+      ['own-bucket', 'keys'],
+    ],
+    [
+      'what continuous backup has anyway, once',
+      { restore: { backup: 'daily' } },
+      { backup: { ...own, continuous: { enabled: true } } },
+      ['own-bucket'],
+    ],
+    ['no bucket where it takes over a volume', { adopt: 'x' }, { backup: own }, []],
+    ['no bucket without bootstrap', undefined, { backup: own }, []],
+  ])('%s', (_, bootstrap, more, secrets) => {
+    const { blueprint } = scene({ spec: { ...more, ...(bootstrap && { bootstrap }) } as never })
+    // biome-ignore lint/suspicious/noExplicitAny: rendered objects are looked into freely
+    const pod = podTemplateV1(blueprint) as any
+    const mounted = pod.volumes.flatMap(
+      (volume: { secret?: { secretName: string } }) => volume.secret?.secretName ?? [],
+    )
+    expect(mounted.filter((name: string) => name !== 'orders-auth').sort()).toEqual([...secrets].sort())
+    const names = ['data', ...pod.volumes.map((volume: { name: string }) => volume.name)]
+    expect(new Set(names).size).toBe(names.length)
+    for (const { name } of pod.containers[0].volumeMounts) expect(names).toContain(name)
+  })
+
+  test('a volume, which it cannot write', () => {
+    const source = { database: 'old', volume: { claimName: 'old-backups' } }
+    const { blueprint } = scene({ spec: { bootstrap: { restore: { source } } } as never })
+    // biome-ignore lint/suspicious/noExplicitAny: rendered objects are looked into freely
+    const pod = podTemplateV1(blueprint) as any
+    expect(pod.volumes).toContainEqual({ name: 'bootstrap', persistentVolumeClaim: { claimName: 'old-backups' } })
+    expect(pod.containers[0].volumeMounts).toContainEqual({
+      name: 'bootstrap',
+      mountPath: '/bootstrap',
+      readOnly: true,
+    })
   })
 })
