@@ -1,4 +1,13 @@
 import { defineConfig } from 'vitest/config'
+import { BaseSequencer, type TestSpecification } from 'vitest/node'
+
+/** By name, and last what looks back at all the others. */
+class Sequencer extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const rank = ({ moduleId }: TestSpecification) => `${moduleId.endsWith('/rights.test.ts') ? 1 : 0} ${moduleId}`
+    return files.toSorted((a, b) => (rank(a) < rank(b) ? -1 : 1))
+  }
+}
 
 // Run by `npm run test:e2e`, which brings up the cluster and says in variables where it is: scripts/e2e.ts.
 export default defineConfig({
@@ -10,5 +19,6 @@ export default defineConfig({
     retry: process.env.CI === 'true' ? 1 : 0,
     // one cluster on few cores: files one after the other measure what they mean to
     fileParallelism: false,
+    sequence: { sequencer: Sequencer },
   },
 })

@@ -5,7 +5,7 @@
 // The last line is `N passed, N failed`.
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join, relative, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { CLUSTER, clusterEnvironment, clusterRuns } from './cluster-tools.ts'
 import { buildImage, DEFAULT_TAG } from './image.ts'
@@ -26,13 +26,19 @@ const laps: string[] = []
 let lapBegan = performance.now()
 function lap(what: string): void {
   const now = performance.now()
-  laps.push(`${((now - lapBegan) / 1000).toFixed(1).padStart(7)} s  ${what}`)
+  laps.push(`${seconds(now - lapBegan)}  ${what}`)
   lapBegan = now
+}
+
+function seconds(milliseconds: number): string {
+  return `${(milliseconds / 1000).toFixed(1).padStart(7)} s`
 }
 
 let passed = 0
 let failed = 0
 let startedCluster = false
+/** What could stay of a cluster on this machine, before it was started. */
+let tracesBefore: readonly string[] = []
 let env: NodeJS.ProcessEnv = process.env
 
 const obstacle = await whyNot()
@@ -92,6 +98,7 @@ async function prepare(): Promise<void> {
     lap('Kubernetes (nothing to do when built before)')
     await buildImage(image)
     lap('base images and image')
+    tracesBefore = await traces()
     startedCluster = true
     await must(CLUSTER, ['up', '--nodes', String(NODES)])
     lap(`cluster with ${NODES} nodes`)
@@ -127,15 +134,24 @@ async function test(): Promise<void> {
     KVIDX_E2E_IMAGE: image,
     KVIDX_E2E_OPERATOR_NAMESPACE: NAMESPACE,
     KVIDX_E2E_CLUSTER: existing ? '' : resolve(CLUSTER),
+    KVIDX_E2E_AUDIT_LOG: existing ? '' : await auditLog(),
   }
   const { code } = await run('vitest', ['run', '--config', 'vitest.e2e.config.ts', ...reporters, ...positionals], {
     env: { ...env, ...variables },
   })
   lap('tests')
   const report = JSON.parse(readFileSync(file, 'utf8')) as {
-    testResults: { status: string; assertionResults: { fullName: string; status: string }[] }[]
+    testResults: {
+      name: string
+      startTime: number
+      endTime: number
+      status: string
+      assertionResults: { fullName: string; status: string }[]
+    }[]
   }
   rmSync(directory, { recursive: true, force: true })
+  for (const { name, startTime, endTime, assertionResults } of report.testResults.toSorted(byStart))
+    laps.push(`${seconds(endTime - startTime)}    ${relative('.', name)}: ${assertionResults.length} tests`)
   const tests = report.testResults.flatMap(({ assertionResults }) => assertionResults)
   const broken = report.testResults.filter(
     ({ status, assertionResults }) => status === 'failed' && !assertionResults.some(test => test.status === 'failed'),
@@ -146,6 +162,18 @@ async function test(): Promise<void> {
   failed += tests.filter(({ status }) => status === 'failed').length + broken.length
   if (process.env.CI === 'true') failed += skipped.length
   if (code !== 0 && failed === 0) failed = 1
+}
+
+function byStart(a: { readonly startTime: number }, b: { readonly startTime: number }): number {
+  return a.startTime - b.startTime
+}
+
+async function traces(): Promise<readonly string[]> {
+  return (await must(CLUSTER, ['traces'], { capture: true })).trim().split('\n')
+}
+
+async function auditLog(): Promise<string> {
+  return (await must(CLUSTER, ['logs', '--path', 'audit'], { capture: true })).trim()
 }
 
 /** What somebody who reads a failed run in a log will want to know. */
@@ -167,6 +195,14 @@ async function takeDown(): Promise<void> {
     const { code } = await run(CLUSTER, ['down'])
     if (code !== 0) failed += 1
     lap('cluster stopped')
+    const after = await traces()
+    const changed = [
+      ...tracesBefore.filter(line => !after.includes(line)).map(line => `  gone: ${line}`),
+      ...after.filter(line => !tracesBefore.includes(line)).map(line => `  new: ${line}`),
+    ]
+    if (changed.length === 0) passed += 1
+    else failed += 1
+    console.log([`traces of the cluster after it was stopped: ${changed.length}`, ...changed].join('\n'))
   } else if (env !== process.env || existing) {
     await run('helm', ['uninstall', RELEASE, '--namespace', NAMESPACE, '--wait', '--ignore-not-found'], { env })
     lap('chart uninstalled')

@@ -6,6 +6,8 @@ export interface E2eEnvironment {
   readonly operatorNamespace: string
   /** Path of the test cluster's own command, for faults; undefined on somebody's existing cluster. */
   readonly cluster: string | undefined
+  /** The API server's audit log of that cluster. */
+  readonly auditLog: string | undefined
 }
 
 const need = (name: string): string => {
@@ -18,4 +20,5 @@ export const e2e: E2eEnvironment = {
   image: need('KVIDX_E2E_IMAGE'),
   operatorNamespace: need('KVIDX_E2E_OPERATOR_NAMESPACE'),
   cluster: process.env.KVIDX_E2E_CLUSTER || undefined,
+  auditLog: process.env.KVIDX_E2E_AUDIT_LOG || undefined,
 }
