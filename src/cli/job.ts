@@ -28,6 +28,7 @@ export function jobCommand(io: Io): Command {
     .addCommand(deleteJob(io))
     .addCommand(drillJob(io))
     .addCommand(restoreJob(io))
+    .addCommand(catalogJob(io))
 }
 
 function withJob(command: Command): Command {
@@ -206,6 +207,22 @@ function restoreJob(io: Io): Command {
         }
         const answer = await caller.call('POST', '/v1/admin/restore', { query, long: true })
         await finish(io, flags, await answer.json())
+      }),
+    )
+}
+
+function catalogJob(io: Io): Command {
+  return withJob(new Command('catalog'))
+    .description('print a line for each backup in the store, of all lineages of the database')
+    .action((flags: JobFlags) =>
+      run(flags, io, async ({ context, home }) => {
+        const { readCatalog } = await import('../../sidecar/backup/catalog.ts')
+        const { catalogEntries } = await import('../../sidecar/job/catalog-job.ts')
+        const catalogs = await readCatalog(context.store, home, context.signal)
+        const entries = catalogEntries(catalogs, context.store.location)
+        for (const entry of entries) await write(io.output, `${JSON.stringify(entry)}\n`)
+        const damaged = catalogs.flatMap(({ damaged }) => damaged.map(({ key, error }) => ({ key, code: error.code })))
+        await finish(io, flags, { phase: 'Completed', backups: entries.length, damaged })
       }),
     )
 }

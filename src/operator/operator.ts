@@ -60,7 +60,7 @@ export async function startOperator(options: OperatorOptions, clock: Clock, log:
     log,
   })
   const backups = backupCache({ api, namespaces: options.namespaces, metrics, log })
-  const cache = { ...databaseCache({ api, namespaces: options.namespaces, metrics, log }), backups: backups.backups }
+  const cache = { ...databaseCache({ api, namespaces: options.namespaces, metrics, log }), ...backups }
   const restores = restoreInformer({ api, namespaces: options.namespaces, metrics, log })
   const informers = [...informersOf(cache), ...Object.values(backups), restores]
   const prober = new Prober(clock)

@@ -29,7 +29,7 @@ export async function runPrune(context: JobContext, { config, flags }: PruneRunI
   const records = (await api.list<BackupRecord>(BACKUPS, scope)).items
   const removed = removedNames(end.result)
   const doomed = [
-    ...records.filter(record => isScheduled(record) && removed.has(record.metadata.name)),
+    ...records.filter(record => !isByHand(record) && removed.has(record.metadata.name)),
     ...excessFailed(records, FAILED_RECORDS),
   ]
   for (const record of doomed) await remove(context, BACKUPS, record)
@@ -43,6 +43,11 @@ export async function runPrune(context: JobContext, { config, flags }: PruneRunI
   }
   log.info({ records: doomed.length, snapshots: excess.length }, 'pruned')
   return JOB_EXIT.done
+}
+
+/** Retention has nothing to do with it. One that was found in the store has the label of its schedule, but no Job. */
+function isByHand({ metadata }: BackupRecord): boolean {
+  return metadata.labels?.[SCHEDULE_LABEL] === undefined
 }
 
 /** Names of backups that `kvidx job prune` says it removed: `removed: [name | {name}]` of its result. */

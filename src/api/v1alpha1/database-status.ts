@@ -77,6 +77,10 @@ const backup = block(
       ),
     ),
     schedules: optional(list(schedule, { description: 'The schedules.', maxItems: 8, keys: ['name'] })),
+    catalog: line(
+      'The store whose backups have a KvidxBackup each: they are made when it is seen for the first time, and by kvidx backup sync.',
+      2048,
+    ),
     unshippedBytes: count('Changes that are not yet in the store, bytes.'),
     unshippedSeconds: count('Age of the oldest of them, seconds.'),
     drill: optional(

@@ -75,6 +75,8 @@ export interface BackupStatusInput {
   readonly shipping: ShippingStatus | undefined
   /** status.backup as it is. */
   readonly before: BackupBlock | undefined
+  /** The store whose backups have records. */
+  readonly catalog?: string | undefined
   /** Unix ms */
   readonly now: number
 }
@@ -155,7 +157,7 @@ function viewOf({ blueprint, records, cronJobs, now }: BackupStatusInput, backup
 }
 
 function blockOf(input: BackupStatusInput, view: View, before: BackupBlock | undefined): BackupBlock {
-  const { shipping, blueprint } = input
+  const { shipping, blueprint, catalog } = input
   const { successful, verified } = view
   const drill = shipping?.drill ?? before?.drill
   // without an answer of the pod what it said before is the best there is
@@ -169,6 +171,7 @@ function blockOf(input: BackupStatusInput, view: View, before: BackupBlock | und
     ...(view.schedules.length > 0 && { schedules: view.schedules.map(schedule => scheduleBlock(schedule)) }),
     ...(continuous && unshipped(shipping, before)),
     ...(drill && { drill }),
+    ...(catalog !== undefined && { catalog }),
   }
 }
 

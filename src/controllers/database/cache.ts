@@ -1,8 +1,10 @@
 import type { KvidxDatabase } from '../../api/v1alpha1/kvidx-database.ts'
 import type { Informer } from '../../kube/informer.ts'
 import { type KubeObject, keyOf } from '../../kube/object.ts'
+import type { Job } from '../../pod-job/context.ts'
 import type { BackupRecord } from '../backup/record.ts'
-import { DATABASE_LABEL, isDataClaim, namesOf } from './names.ts'
+import { catalogJobName } from './catalog.ts'
+import { DATABASE_LABEL, isDataClaim, namesOf, ownerOf } from './names.ts'
 import type { StatefulSet } from './objects/stateful-set.ts'
 import type { Claim, Node, Observed, Pod } from './observed.ts'
 
@@ -16,6 +18,7 @@ export interface DatabaseCache {
   readonly secrets: Informer<KubeObject>
   /** Shared with the backup controller, which starts it. */
   readonly backups?: Informer<BackupRecord>
+  readonly jobs?: Informer<Job>
   /** Owned kinds that are only compared: by plural name. */
   readonly others: ReadonlyMap<string, Informer<KubeObject>>
 }
@@ -45,6 +48,7 @@ export function observe(
     backupClaim: cache.claims.store.get(keyOf({ namespace, name: names.backupClaim })),
     backups: (cache.backups?.store.inNamespace(namespace) ?? []).filter(record => record.spec.database === name),
     bootstrapBackup: first === undefined ? undefined : cache.backups?.store.get(keyOf({ namespace, name: first })),
+    catalogJob: cache.jobs?.store.get(keyOf({ namespace, name: catalogJobName({ name, owner: ownerOf(database) }) })),
     nodes: nodesOf(cache, pods),
   }
 }

@@ -100,6 +100,7 @@ export function databaseController(
       watch(cache.claims, byLabel, contentChanged),
       watch(cache.secrets, byOwner, contentChanged),
       watch(cache.nodes, onNode, readinessChanged),
+      ...(cache.jobs ? [watch(cache.jobs, byOwner, contentChanged)] : []),
       ...(cache.backups ? [watch(cache.backups, ofBackup, contentChanged)] : []),
       ...[...cache.others.values()].map(informer => watch(informer, byOwner, contentChanged)),
     ],

@@ -1,5 +1,6 @@
 import type { KvidxDatabase } from '../../api/v1alpha1/kvidx-database.ts'
 import type { KubeObject, Resource } from '../../kube/object.ts'
+import type { Job } from '../../pod-job/context.ts'
 import type { BackupRecord } from '../backup/record.ts'
 import type { StatefulSet } from './objects/stateful-set.ts'
 
@@ -116,6 +117,8 @@ export interface Observed {
   readonly claims: readonly Claim[]
   /** KvidxBackups of the database. */
   readonly backups?: readonly BackupRecord[]
+  /** The Job that reads a store that was not seen before. */
+  readonly catalogJob?: Job | undefined
   /** The KvidxBackup that bootstrap.restore names, if it has a record. */
   readonly bootstrapBackup?: BackupRecord | undefined
   /** The volume of backups. */

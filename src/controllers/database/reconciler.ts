@@ -24,6 +24,7 @@ import {
 import { carryOut } from './apply.ts'
 import { type BackupStatusOutput, backupStatus, shippingOf } from './backup-status.ts'
 import { type DatabaseCache, observe } from './cache.ts'
+import { planCatalog } from './catalog.ts'
 import { planClone } from './clone.ts'
 import { finalSnapshotName, hasFinalizer, planDeletion, wantsFinalizer } from './deletion.ts'
 import { engineFindings, readiness } from './health.ts'
@@ -125,6 +126,7 @@ export class DatabaseReconciler {
     const wanted = blueprintOf(database, spec, image, templateVersion)
     const observed = await this.#observe(key, database, wanted, signal)
     const cloning = planClone(wanted, observed)
+    const catalog = planCatalog(cloning.blueprint, observed)
     const hibernation = planHibernation(cloning.blueprint, observed, this.#options.clock.now())
     const { blueprint } = hibernation
     // a mistake that only rendering finds (a quantity, say) is the spec's, too
@@ -138,10 +140,12 @@ export class DatabaseReconciler {
       await this.#sayStalled(database, stalled('InvalidSpec', { field, problem: failure.message }), signal)
       return undefined
     }
-    const actions = spec.suspend ? [] : [...cloning.actions, ...hibernation.actions, ...plan.actions]
+    const actions = spec.suspend
+      ? []
+      : [...cloning.actions, ...hibernation.actions, ...plan.actions, ...catalog.actions]
     if (actions.length > 0) this.#options.log.info({ database: key, changes: actions.map(inWords) }, 'changing')
     const outcome = await carryOut(this.#options.api, actions, database.metadata.uid ?? '', signal)
-    const backups = backupsOf(blueprint, observed, this.#options.clock.now())
+    const backups = backupsOf(blueprint, observed, catalog.catalog, this.#options.clock.now())
     const findings = [
       ...readiness(
         blueprint,
@@ -356,13 +360,19 @@ function withFindings(database: KvidxDatabase, findings: readonly Finding[], now
   }
 }
 
-function backupsOf(blueprint: Blueprint, observed: Observed, now: number): BackupStatusOutput {
+function backupsOf(
+  blueprint: Blueprint,
+  observed: Observed,
+  catalog: string | undefined,
+  now: number,
+): BackupStatusOutput {
   return backupStatus({
     blueprint,
     records: observed.backups ?? [],
     cronJobs: (observed.owned.get(CRON_JOBS.plural) ?? []) as readonly CronJob[],
     shipping: shippingOf(observed.probe?.status?.backup),
     before: observed.database.status?.backup,
+    catalog,
     now,
   })
 }

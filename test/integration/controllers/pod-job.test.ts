@@ -197,6 +197,31 @@ describe.skipIf(missing)('the pods of backups and restores', { timeout: 180_000 
     })
   })
 
+  it('give a record to each backup in the store that has none, and leave the others alone', async () => {
+    const hourly = 'orders-hourly-20261123t0215z'
+    const before = (await find(api, BACKUPS, namespace, hourly)) as Any
+    const lost = (await find(api, BACKUPS, namespace, 'by-hand')) as Any
+    await api.delete(BACKUPS, { namespace, name: hourly })
+    await api.delete(BACKUPS, { namespace, name: 'by-hand' })
+    const kept = newRecord({ namespace, name: hourly, database: 'orders', type: 'Incremental', verify: false })
+    await api.create(BACKUPS, kept)
+    await api.patch(BACKUPS, { namespace, name: hourly }, { status: { phase: 'Failed' } }, { subresource: 'status' })
+    for (const _ of ['first', 'again']) {
+      const { code, log } = await pod('catalog-job', 'catalog')
+      expect(code, log).toBe(0)
+    }
+    const rebuilt = (await find(api, BACKUPS, namespace, 'by-hand')) as Any
+    expect(rebuilt.metadata.labels).toMatchObject({ 'kvidx.io/imported': 'true', 'kvidx.io/database': 'orders' })
+    const { conditions: _was, job: _job, observedGeneration: _generation, ...status } = lost.status
+    expect(rebuilt.status).toMatchObject(status)
+    expect(((await find(api, BACKUPS, namespace, hourly)) as Any).status).toEqual({ phase: 'Failed' })
+    await api.delete(BACKUPS, { namespace, name: hourly })
+    expect((await pod('catalog-job', 'catalog')).code).toBe(0)
+    const scheduled = (await find(api, BACKUPS, namespace, hourly)) as Any
+    expect(scheduled.metadata.labels).toMatchObject({ 'kvidx.io/schedule': 'hourly', 'kvidx.io/imported': 'true' })
+    expect(scheduled.status).toMatchObject({ parent: 'by-hand', digest: before.status.digest })
+  })
+
   it('prune, and delete one backup unless an increment needs it', async () => {
     const pruned = await pod('prune-job', 'prune')
     expect(pruned.code, pruned.log).toBe(0)
