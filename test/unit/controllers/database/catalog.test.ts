@@ -1,14 +1,15 @@
 import { expect, test } from 'vitest'
+import type { KvidxDatabaseStatus } from '../../../../src/api/v1alpha1/database-status.ts'
 import { catalogJobName, planCatalog } from '../../../../src/controllers/database/catalog.ts'
 import type { Job } from '../../../../src/pod-job/context.ts'
 import { TO_BUCKET, TO_VOLUME } from '../backup/blueprints.ts'
 import { inWords, type Scene, scene } from './scene.ts'
 
-const READY = {
+const READY: KvidxDatabaseStatus = {
   conditions: [
     { type: 'Ready', status: 'True', reason: 'Serving', message: '', lastTransitionTime: '2026-11-23T11:00:00Z' },
   ],
-} as const
+}
 
 function plan(input: Scene, ended?: 'Complete' | 'Failed' | 'active') {
   const { blueprint, observed } = scene(input)
