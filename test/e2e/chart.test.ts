@@ -2,13 +2,14 @@ import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { renderInstallFile } from '../../scripts/install-file.ts'
 import { command } from './support/command.ts'
+import { applyDatabase, podUid, read, ready, write } from './support/database.ts'
 import { e2e } from './support/environment.ts'
 import { eventually } from './support/eventually.ts'
 import { missingRights } from './support/forbidden.ts'
 import { CHART, helm, imageValues, RELEASE } from './support/helm.ts'
-import { apply, condition, get, kubectl, kubectlJson, list, type Manifest, tryApply } from './support/kubectl.ts'
+import { apply, condition, get, kubectl, kubectlJson, list, type Manifest, patch, tryApply } from './support/kubectl.ts'
 import { testNamespace } from './support/namespace.ts'
-import { logs } from './support/pod.ts'
+import { Client, logs } from './support/pod.ts'
 
 const KINDS = ['kvidxdatabases', 'kvidxbackups', 'kvidxrestores']
 const namespace = testNamespace('chart')
@@ -69,23 +70,32 @@ describe('the chart', () => {
     expect(rules[0]).not.toMatch(/secrets|kvidx\.io/)
   })
 
-  test('keeps definitions and databases when it is uninstalled, and takes them up again', async () => {
-    const database = {
-      apiVersion: 'kvidx.io/v1alpha1',
-      kind: 'KvidxDatabase',
-      metadata: { name: 'kept' },
-      spec: { engine: 'SQLite', storage: { size: '1Gi' }, suspend: true },
-    }
-    await apply([database], { namespace })
+  test('keeps definitions and databases when it is uninstalled: they serve on, and are taken up again as they are', async () => {
+    await applyDatabase(namespace, 'kept')
+    await ready(namespace, 'kept')
+    const client = await Client.start(namespace)
+    await write(client, 'kept', 1, 'one')
     const before = await definitions()
+    const uid = await podUid(namespace, 'kept')
+    const set = await get(namespace, 'statefulset', 'kept')
     await helm(['uninstall', RELEASE, '--wait'])
     try {
       const after = await definitions()
       expect(after.map(({ metadata }) => metadata.uid)).toEqual(before.map(({ metadata }) => metadata.uid))
-      expect((await get(namespace, 'kvidxdatabase', 'kept')).metadata.deletionTimestamp).toBeUndefined()
+      expect((await get(namespace, 'kvdb', 'kept')).metadata.deletionTimestamp).toBeUndefined()
+      expect(await read(client, 'kept', 1)).toBe('one')
+      await write(client, 'kept', 2, 'two')
     } finally {
       await helm(['install', RELEASE, CHART, ...imageValues(), '--wait', '--timeout', '120s'])
     }
+    await patch(namespace, 'kvdb', 'kept', { spec: { monitoring: { slowOperation: '110ms' } } })
+    await ready(namespace, 'kept')
+    expect(await podUid(namespace, 'kept')).toBe(uid)
+    expect((await get(namespace, 'statefulset', 'kept')).metadata).toMatchObject({
+      uid: set.metadata.uid,
+      generation: set.metadata.generation,
+    })
+    expect(await read(client, 'kept', 2)).toBe('two')
   })
 
   test('updates the definitions when it is upgraded', async () => {

@@ -1,9 +1,20 @@
 import { expect } from 'vitest'
-import { applyDatabase, call, database, podUid, read, ready, reason, replaced, write } from './support/database.ts'
+import {
+  applyDatabase,
+  call,
+  database,
+  podUid,
+  read,
+  ready,
+  reason,
+  replaced,
+  stats,
+  write,
+} from './support/database.ts'
 import { eventually } from './support/eventually.ts'
 import { apply, condition, find, get, kubectl, list, patch, tryApply } from './support/kubectl.ts'
 import { testNamespace } from './support/namespace.ts'
-import { Client, exec } from './support/pod.ts'
+import { Client, exec, logs } from './support/pod.ts'
 import { group } from './support/steps.ts'
 
 const ENGINES = ['SQLite', 'LMDB', 'RocksDB'] as const
@@ -19,6 +30,13 @@ const clientIn = (namespace: string): Promise<Client> => {
   const known = clients.get(namespace) ?? Client.start(namespace)
   clients.set(namespace, known)
   return known
+}
+
+/** What any restart changes. */
+async function runningPod(namespace: string, name: string): Promise<{ uid: string | undefined; restarts: number[] }> {
+  const { metadata, status } = await get(namespace, 'pod', `${name}-0`)
+  const containers = status.containerStatuses as readonly { readonly restartCount: number }[]
+  return { uid: metadata.uid, restarts: containers.map(({ restartCount }) => restartCount) }
 }
 
 const gone = (namespace: string, kind: string, name: string) =>
@@ -74,12 +92,12 @@ group(
 
 group('the life of a database', [
   [
-    'labels of pods change without a restart of the engine, thresholds without any change of the pod',
+    'labels and thresholds change without a restart',
     async () => {
       await applyDatabase(life, 'orders')
       await ready(life, 'orders')
       await write(await clientIn(life), 'orders', 1, 'one')
-      const before = await podUid(life, 'orders')
+      const before = await runningPod(life, 'orders')
       await kubectl(['-n', life, 'label', 'kvdb', 'orders', 'team=shop'])
       await patch(life, 'kvdb', 'orders', { spec: { monitoring: { usedPercent: 70, logLevel: 'Debug' } } })
       await eventually('the configuration is there', async () => {
@@ -87,7 +105,7 @@ group('the life of a database', [
         expect((config.data as Record<string, string>)['config.json']).toContain('"Debug"')
       })
       await ready(life, 'orders')
-      expect(await podUid(life, 'orders')).toBe(before)
+      expect(await runningPod(life, 'orders')).toEqual(before)
     },
   ],
   [
@@ -98,6 +116,8 @@ group('the life of a database', [
       await replaced(life, 'orders', before)
       await ready(life, 'orders')
       expect(await read(await clientIn(life), 'orders', 1)).toBe('one')
+      const config = await exec(life, 'orders-0', 'kvidx', ['cat', '/etc/kvidx/config/config.json'])
+      expect(JSON.parse(config)).toMatchObject({ static: { tuning: { cacheSize: '48Mi' } } })
     },
   ],
   [
@@ -143,15 +163,26 @@ group('the life of a database', [
     },
   ],
   [
-    'hibernates cleanly and wakes with its data',
+    'hibernates cleanly, grows meanwhile, and wakes with its data',
     async () => {
+      const before = await stats(await clientIn(life), 'orders')
       await patch(life, 'kvdb', 'orders', { spec: { hibernate: true } })
       await reason(life, 'orders', 'Ready', 'Hibernated')
       expect(await podUid(life, 'orders')).toBeUndefined()
-      expect(await find(life, 'pvc', 'data-orders-0')).not.toBeNull()
+      // without a pod no file system can grow: it does when the database wakes
+      await patch(life, 'kvdb', 'orders', { spec: { storage: { size: '896Mi' } } })
+      await eventually('the volume is asked to grow', async () => {
+        const { spec } = await get(life, 'pvc', 'data-orders-0')
+        expect(spec.resources.requests.storage).toBe('896Mi')
+      })
       await patch(life, 'kvdb', 'orders', { spec: { hibernate: false } })
       await ready(life, 'orders')
-      expect(await read(await clientIn(life), 'orders', 2)).toBe('two')
+      await eventually('the volume has its size', async () =>
+        expect((await get(life, 'kvdb', 'orders')).status.storage[0].size).toBe('896Mi'),
+      )
+      const log = await logs(life, 'orders-0', 'kvidx')
+      expect(log.split('\n').find(line => line.includes('the database is open'))).toContain('"lastEnd":"clean"')
+      expect(await stats(await clientIn(life), 'orders')).toEqual(before)
     },
   ],
   [
@@ -182,14 +213,18 @@ group('the end of a database', [
     'with Retain the volume stays, and a database of the same name takes it up again',
     async () => {
       await applyDatabase(ends, 'kept')
-      const { status } = await ready(ends, 'kept')
+      const { metadata, status } = await ready(ends, 'kept')
       await write(await clientIn(ends), 'kept', 7, 'seven')
       await kubectl(['-n', ends, 'delete', 'kvdb', 'kept'])
       await gone(ends, 'pod', 'kept-0')
       await gone(ends, 'statefulset', 'kept')
       expect(await find(ends, 'pvc', 'data-kept-0')).not.toBeNull()
       await applyDatabase(ends, 'kept')
-      expect((await ready(ends, 'kept')).status.lineage).toBe(status.lineage)
+      const again = await ready(ends, 'kept')
+      await eventually('its lineage is known', async () =>
+        expect((await get(ends, 'kvdb', 'kept')).status.lineage).toBe(status.lineage),
+      )
+      expect(again.metadata.uid).not.toBe(metadata.uid)
       expect(await read(await clientIn(ends), 'kept', 7)).toBe('seven')
     },
   ],
@@ -207,15 +242,31 @@ group('the end of a database', [
     },
   ],
   [
-    'with Snapshot a copy stays',
+    'with Snapshot a copy stays, from which another database can begin',
     async () => {
       await applyDatabase(ends, 'copy', { storage: { size: '512Mi', deletionPolicy: 'Snapshot' } })
-      await ready(ends, 'copy')
+      const { status } = await ready(ends, 'copy')
+      await write(await clientIn(ends), 'copy', 9, 'nine')
+      const before = await stats(await clientIn(ends), 'copy')
       await kubectl(['-n', ends, 'delete', 'kvdb', 'copy', '--timeout=120s'], { timeout: 130_000 })
       await gone(ends, 'pvc', 'data-copy-0')
       const [snapshot, ...rest] = await list(ends, 'volumesnapshot', 'kvidx.io/database=copy')
       expect(rest).toEqual([])
       expect(snapshot?.status).toMatchObject({ readyToUse: true })
+      const claim = {
+        apiVersion: 'v1',
+        kind: 'PersistentVolumeClaim',
+        metadata: { name: 'data-second-0' },
+        spec: {
+          accessModes: ['ReadWriteOnce'],
+          resources: { requests: { storage: '512Mi' } },
+          dataSource: { apiGroup: 'snapshot.storage.k8s.io', kind: 'VolumeSnapshot', name: snapshot?.metadata.name },
+        },
+      }
+      await apply([claim], { namespace: ends })
+      await applyDatabase(ends, 'second', { bootstrap: { adopt: status.lineage } })
+      await ready(ends, 'second')
+      expect(await stats(await clientIn(ends), 'second')).toMatchObject({ digest: before.digest, count: before.count })
     },
   ],
   [
@@ -231,6 +282,29 @@ group('the end of a database', [
 ])
 
 group('mistakes', [
+  [
+    'a volume whose class cannot grow stays as it is, which is said; other edits get through',
+    async () => {
+      const classes = await list('default', 'storageclass')
+      const usual = classes.find(
+        ({ metadata }) => metadata.annotations?.['storageclass.kubernetes.io/is-default-class'] === 'true',
+      )
+      const fixed = { ...usual, metadata: { name: 'e2e-fixed' }, allowVolumeExpansion: false }
+      await apply([fixed])
+      await applyDatabase(wrong, 'fixed', { storage: { size: '320Mi', storageClassName: 'e2e-fixed' } })
+      await ready(wrong, 'fixed')
+      const before = await runningPod(wrong, 'fixed')
+      await patch(wrong, 'kvdb', 'fixed', { spec: { storage: { size: '384Mi' } } })
+      const said = await reason(wrong, 'fixed', 'Stalled', 'CannotExpand')
+      expect(said.message).toContain('e2e-fixed')
+      expect(condition(await get(wrong, 'kvdb', 'fixed'), 'Ready')?.status).toBe('True')
+      expect(await runningPod(wrong, 'fixed')).toEqual(before)
+      await patch(wrong, 'kvdb', 'fixed', { spec: { tuning: { cacheSize: '48Mi' } } })
+      await replaced(wrong, 'fixed', before.uid)
+      await kubectl(['-n', wrong, 'delete', 'kvdb', 'fixed'])
+      await kubectl(['delete', 'storageclass', 'e2e-fixed'])
+    },
+  ],
   [
     'an object of the same name that is not ours is never touched',
     async () => {

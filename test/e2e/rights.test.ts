@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { applyDatabase, ready } from './support/database.ts'
 import { e2e } from './support/environment.ts'
+import { eventually } from './support/eventually.ts'
 import { RELEASE } from './support/helm.ts'
 import { get, type Manifest } from './support/kubectl.ts'
 import { testNamespace } from './support/namespace.ts'
@@ -46,6 +48,19 @@ describe.skipIf(e2e.auditLog === undefined)('the rights of the operator', () => 
       right => !allowed.has(right) && !handedOn.has(right) && !ENFORCED.includes(right),
     )
     expect(unused).toEqual([])
+  })
+
+  test('are used sparingly: at rest it writes nothing, and asks for nothing but watches and its lease', async () => {
+    await eventually(
+      'twenty quiet seconds',
+      async () => {
+        const before = log().length
+        await sleep(20_000)
+        const { allowed } = requestsOf(log().slice(before), account)
+        expect([...allowed].filter(right => !/^watch |^(get|update) leases/.test(right))).toEqual([])
+      },
+      { timeout: 120_000 },
+    )
   })
 })
 

@@ -88,3 +88,14 @@ export async function read(client: Client, name: string, key: number): Promise<s
   expect(status, body).toBe(200)
   return body
 }
+
+/** What must be the same when nothing was written in between. */
+export async function stats(
+  client: Client,
+  name: string,
+): Promise<{ count: string; digest: string; position: string }> {
+  const { status, body } = await call(client, name, '/v1/stats')
+  expect(status, body).toBe(200)
+  const { count, digest, position } = JSON.parse(body) as { count: string; digest: string; position: string }
+  return { count, digest, position }
+}
