@@ -225,6 +225,14 @@ group('the end of a database', [
         expect((await get(ends, 'kvdb', 'kept')).status.lineage).toBe(status.lineage),
       )
       expect(again.metadata.uid).not.toBe(metadata.uid)
+      await eventually('an event says so', async () => {
+        const events = await list(ends, 'events.events.k8s.io')
+        const said = events.find(
+          ({ regarding, reason }) =>
+            (regarding as { uid: string }).uid === again.metadata.uid && reason === 'VolumeAdopted',
+        )
+        expect(said?.note).toContain(status.lineage)
+      })
       expect(await read(await clientIn(ends), 'kept', 7)).toBe('seven')
     },
   ],

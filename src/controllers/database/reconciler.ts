@@ -1,4 +1,4 @@
-import { type Finding, findCondition, mergeConditions } from '../../api/v1alpha1/conditions.ts'
+import { type Finding, findCondition, mergeConditions, messageOf } from '../../api/v1alpha1/conditions.ts'
 import type { KvidxDatabaseStatus } from '../../api/v1alpha1/database-status.ts'
 import { withDefaults } from '../../api/v1alpha1/defaults.ts'
 import { type KvidxDatabase, kvidxDatabaseSchema } from '../../api/v1alpha1/kvidx-database.ts'
@@ -21,6 +21,7 @@ import {
   STORAGE_CLASSES,
   VOLUME_SNAPSHOTS,
 } from '../../kube/resources.ts'
+import { adoptedVolume } from './adoption.ts'
 import { carryOut } from './apply.ts'
 import { type BackupStatusOutput, backupStatus, shippingOf } from './backup-status.ts'
 import { type DatabaseCache, observe } from './cache.ts'
@@ -168,6 +169,14 @@ export class DatabaseReconciler {
       withBackups(statusOf(blueprint, observed, findings, this.#options.clock.now(), update), backups.block),
       signal,
     )
+    const adopted = later === undefined ? adoptedVolume(database, observed) : undefined
+    if (adopted)
+      this.#options.recorder.record(database, {
+        type: 'Normal',
+        reason: 'VolumeAdopted',
+        action: 'AdoptVolume',
+        note: messageOf('VolumeAdopted', adopted),
+      })
     if (outcome.error !== undefined) throw outcome.error
     return { requeueAfter: Math.min(later ?? Number.POSITIVE_INFINITY, nextLook(blueprint, observed, findings)) }
   }
