@@ -1,4 +1,5 @@
 import { type Clock, systemClock } from '../src/common/clock.ts'
+import type { KvidxError } from '../src/common/errors.ts'
 import { createLog, type Log } from '../src/common/log.ts'
 import { LocalDatabase } from './database/local-database.ts'
 import { LiveConfig } from './live-config.ts'
@@ -34,11 +35,14 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
   const maintenance = new Maintenance(database, live, clock, logger)
   const protection = new Protection(database, live.current.dynamic.backup, clock, logger)
   const serversConfig = serversConfigOf(live.current, options)
+  // an open database that nobody can reach is not ready: its port is taken, say, or its tokens cannot be used
+  let unserved: KvidxError | string | undefined = 'starting'
   const operations = await OperationsServer.start(
     {
       ...serversConfig.operations,
+      unserved: () => database.failure?.message ?? (unserved instanceof Error ? unserved.message : unserved),
       status: () => ({
-        ...statusOf(database),
+        ...statusOf(database, unserved),
         ...maintenance.status(),
         ...protection.status(),
         ...(live.restartNeeded && { restartNeeded: true }),
@@ -61,11 +65,13 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
   const attempts = {
     clock,
     onChange: (listener: () => void) => live.onChange(listener),
-    failed: (error: Error & { code: string; details: object }, retryIn: number | undefined) =>
+    failed: (error: KvidxError, retryIn: number | undefined) => {
+      unserved = error
       logger.error(
         { err: error, code: error.code, details: error.details, ...(retryIn !== undefined && { retryIn }) },
         'the database cannot be served',
-      ),
+      )
+    },
   }
   const open = async () => {
     database.configure(await databaseConfigOf(live.current, options))
@@ -81,6 +87,7 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
       attempts,
       stopping.signal,
     )
+    unserved = undefined
     await protection.start()
     logger.info({ dataApi: servers.dataAddress, operations: servers.opsAddress, socket: servers.socketPath }, 'serving')
     return servers
@@ -93,6 +100,7 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
   let stopped: Promise<void> | undefined
   const stop = async () => {
     logger.info('stopping')
+    unserved = 'stopping'
     live.stop()
     stopping.abort()
     const running = await servers.catch(() => undefined)
@@ -117,9 +125,11 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
   }
 }
 
-function statusOf(database: LocalDatabase): Record<string, unknown> {
-  const { failure, report } = database
+function statusOf(database: LocalDatabase, unserved: KvidxError | string | undefined): Record<string, unknown> {
+  const { report } = database
+  const failure = database.failure ?? (unserved instanceof Error ? unserved : undefined)
   return {
+    pid: process.pid,
     lifecycle: database.lifecycle,
     namespace: database.config.namespace,
     name: database.config.name,

@@ -68,8 +68,11 @@ export class ServerMetrics {
     this.#errors.set(code, (this.#errors.get(code) ?? 0) + 1)
   }
 
-  /** Adds what is known of the database: the guide's names. `database` is asked at each scrape; undefined: not open yet. */
-  observe(database: () => Database | undefined, source: FiguresSource): void {
+  /**
+   * Adds what is known of the database: the guide's names. `database` is asked at each scrape; undefined: not open yet.
+   * @param unserved why clients cannot be served although it may be open
+   */
+  observe(database: () => Database | undefined, source: FiguresSource, unserved?: () => string | undefined): void {
     // prom-client's own gauge shows 0 for what is not known
     const gauge = (name: string, help: string, read: (database: Database) => number | undefined): void =>
       this.registry.registerMetric({
@@ -128,7 +131,9 @@ export class ServerMetrics {
     gauge('kvidx_wal_bytes', 'Write-ahead log', () => source.figures?.walBytes)
     gauge('kvidx_free_bytes', 'Bytes that the engine can reuse before its files grow', () => source.figures?.freeBytes)
     gauge('kvidx_fragmentation_ratio', 'Free pages to all pages, 0 to 1', () => source.figures?.fragmentation)
-    gauge('kvidx_ready', '1 when this process can serve its role', open => (open.ready ? 1 : 0))
+    gauge('kvidx_ready', '1 when this process can serve its role', open =>
+      open.ready && unserved?.() === undefined ? 1 : 0,
+    )
     new Gauge({
       name: 'kvidx_health_state',
       help: '1 for the state that holds',

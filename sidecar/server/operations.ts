@@ -14,8 +14,8 @@ export interface OperationsOptions {
   readonly port: number
   /** Further members of `/status`: backup, replication, storage of the volume. Must be quick. */
   readonly status?: () => Readonly<Record<string, unknown>>
-  /** What holds the start up, while there is no database yet: shown in `/ready` and `/status`. */
-  readonly starting?: () => string
+  /** Why clients cannot be served, whatever the database itself says: it is opening, or its data port cannot listen. Undefined: they can. */
+  readonly unserved?: () => string | undefined
 }
 
 interface Answer {
@@ -39,7 +39,7 @@ export class OperationsServer {
   private constructor(options: OperationsOptions, log: Log) {
     this.#options = options
     this.#figures = new Figures(log)
-    this.metrics.observe(() => this.#database, this.#figures)
+    this.metrics.observe(() => this.#database, this.#figures, options.unserved)
     this.#server = createServer(
       { headersTimeout: 5000, requestTimeout: 5000, keepAliveTimeout: 65_000 },
       (req, res) => {
@@ -123,11 +123,16 @@ export class OperationsServer {
   }
 
   #ready(json: boolean): Answer {
-    const ready = this.#database?.ready ?? false
+    const why = this.#unready
+    const ready = why === undefined
     const status = ready ? 200 : 503
-    const why = ready ? undefined : this.#database ? 'not serving' : (this.#options.starting?.() ?? 'starting')
     if (json) return { status, type: 'application/json', body: stringify({ ready, why }) }
     return { status, type: 'text/plain; charset=utf-8', body: ready ? 'READY\n' : `NOT READY\n${why}\n` }
+  }
+
+  get #unready(): string | undefined {
+    const open = this.#database
+    return this.#options.unserved?.() ?? (open?.ready ? undefined : open ? 'not serving' : 'starting')
   }
 
   #status(): Record<string, unknown> {
@@ -135,7 +140,7 @@ export class OperationsServer {
       database: this.#database,
       figures: this.#figures.figures,
       started: this.#started,
-      starting: this.#options.starting?.(),
+      unready: this.#unready,
       further: this.#options.status?.() ?? {},
     })
   }

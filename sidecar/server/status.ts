@@ -8,23 +8,19 @@ export interface StatusInput {
   readonly figures: EngineFigures | undefined
   /** Unix ms */
   readonly started: number
-  readonly starting: string | undefined
+  /** Why clients are not served; undefined: they are. */
+  readonly unready: string | undefined
   readonly further: Readonly<Record<string, unknown>>
 }
 
 /** The document of `/status`: no records, no changes. u64 become decimal strings when it is written. */
-export function statusDocument({
-  database,
-  figures,
-  started,
-  starting,
-  further,
-}: StatusInput): Record<string, unknown> {
-  if (!database) return { state: 'Starting', ready: false, started, message: starting ?? 'starting', ...further }
+export function statusDocument({ database, figures, started, unready, further }: StatusInput): Record<string, unknown> {
+  if (!database) return { state: 'Starting', ready: false, started, message: unready, ...further }
   const { state } = database
   return {
     state: database.health.state,
-    ready: database.ready,
+    ready: unready === undefined,
+    ...(unready !== undefined && { message: unready }),
     started,
     engine: database.engine,
     engineVersion: database.engineVersion,

@@ -37,7 +37,7 @@ export function lockVolume(path: string, node: string): VolumeLock {
     if (fcntl?.(fd, F_OFD_SETLK, 'void *', flock) !== 0) {
       const holder = readHolder(path)
       const who = holder
-        ? `pod ${holder.pod} on node ${holder.node} (process ${holder.pid}, since ${new Date(holder.startedAt).toISOString()})`
+        ? `${holder.pod === holder.node ? holder.pod : `pod ${holder.pod} on node ${holder.node}`} (process ${holder.pid}, since ${new Date(holder.startedAt).toISOString()})`
         : 'another process'
       throw new KvidxError('locked', `${path} is held by ${who}; waiting for it, never breaking it`, { ...holder })
     }

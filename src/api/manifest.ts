@@ -101,7 +101,12 @@ export function parseManifests(parts: readonly { readonly file: string; readonly
   const problems: ManifestProblem[] = []
   const objects: ManifestObject[] = []
   const others: ForeignObject[] = []
-  for (const { file, text } of parts) parseFile(file, text, problems, objects, others)
+  for (const { file, text } of parts) {
+    const found: ManifestProblem[] = []
+    parseFile(file, text, found, objects, others)
+    // people mend a file from its top
+    problems.push(...found.sort((a, b) => a.line - b.line))
+  }
   findDuplicates(objects, problems)
   if (problems.length > 0) throw manifestError(problems)
   if (objects.length === 0) {

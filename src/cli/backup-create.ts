@@ -30,7 +30,7 @@ export function backupCreateCommand(io: Io): Command {
         async ({ context, client, home }) => {
           const { runBackupJob } = await import('../../sidecar/job/backup-job.ts')
           const { manualName } = await import('../../sidecar/job/names.ts')
-          const { SOFTWARE } = await import('../../sidecar/job/software.ts')
+          const { SOFTWARE } = await import('../common/software.ts')
           if (!client) throw new KvidxError('invalid_parameter', 'a backup needs --server', { field: '--server' })
           const bar = stagedProgress(io)
           const interrupt = interruptible()

@@ -24,7 +24,7 @@ export function backupVerifyCommand(io: Io): Command {
       withOpenStore(flags, async ({ context, home, client }) => {
         const { readLineage } = await import('../../sidecar/backup/catalog.ts')
         const { runVerifyJob } = await import('../../sidecar/job/verify-job.ts')
-        const { SOFTWARE } = await import('../../sidecar/job/software.ts')
+        const { SOFTWARE } = await import('../common/software.ts')
         const catalog = await readLineage(context.store, home)
         if (flags.all && name !== undefined)
           throw new KvidxError('invalid_parameter', 'NAME and --all are both given (allowed: one of them)')

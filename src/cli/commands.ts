@@ -68,6 +68,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   compact: { group: 'Operation', summary: 'rewrite the files without gaps', load: task('compact') },
   expire: { group: 'Operation', summary: 'remove expired records now', load: task('expire') },
   check: { group: 'Operation', summary: 'check engine, count and digest', load: task('check') },
+  status: {
+    group: 'Operation',
+    summary: 'one look: does it serve, what is wrong, backups, room',
+    load: async io => (await import('./status.ts')).statusCommand(io),
+  },
   'health-check': {
     group: 'Operation',
     summary: 'ask for health, for probes',
@@ -117,5 +122,10 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     group: 'Programs',
     summary: 'the work of a backup pod on Kubernetes',
     load: async () => (await import('./pod-job.ts')).podJobCommand(),
+  },
+  completion: {
+    group: 'Programs',
+    summary: 'print completion for bash and zsh',
+    load: async io => (await import('./completion.ts')).completionCommand(io),
   },
 }

@@ -6,6 +6,8 @@ import { type ConnectionFlags, connected, withConnection } from './connection-op
 import { type Io, write } from './io.ts'
 import { fields, instant, preview } from './table.ts'
 
+const LINE_FEED = 10
+
 interface GetFlags extends ConnectionFlags {
   readonly file?: string
 }
@@ -26,7 +28,13 @@ export function getCommand(io: Io): Command {
         const answer = await client.call('GET', path)
         if (flags.file !== undefined) return toFile(answer.body, flags.file)
         if (flags.output !== 'table') {
-          for await (const chunk of answer.body) await write(io.output, chunk)
+          let last: number | undefined
+          for await (const chunk of answer.body) {
+            await write(io.output, chunk)
+            last = chunk.at(-1)
+          }
+          // the shell's next line begins on its own; a pipe or a file gets the data alone
+          if ((io.output as { isTTY?: boolean }).isTTY && last !== LINE_FEED) await write(io.output, '\n')
           return undefined
         }
         const data = await answer.bytes()

@@ -1,8 +1,8 @@
 import { Command } from 'commander'
-import { environment } from '../common/environment.ts'
 import { KvidxError } from '../common/errors.ts'
 import { ServerClient } from './client.ts'
 import { type Io, write } from './io.ts'
+import { OPS_OPTION, opsAddress } from './ops-address.ts'
 import { parseServer } from './server-address.ts'
 
 interface HealthFlags {
@@ -14,11 +14,10 @@ interface HealthFlags {
 export function healthCheckCommand(io: Io): Command {
   return new Command('health-check')
     .description('ask the operations port for its health; exit code 0 for OK and DEGRADED')
-    .option('--ops <address>', 'operations port; default http://127.0.0.1:$KVIDX_OPS_PORT, else port 8080')
+    .addOption(OPS_OPTION())
     .option('--ready', 'ask for readiness instead')
     .action(async (flags: HealthFlags) => {
-      const address = flags.ops ?? `http://127.0.0.1:${environment.read('KVIDX_OPS_PORT') ?? 8080}`
-      const client = await ServerClient.open(parseServer(address, '--ops'))
+      const client = await ServerClient.open(parseServer(opsAddress(flags.ops), '--ops'))
       try {
         const answer = await client.call('GET', flags.ready ? '/ready' : '/health', { expectAnyStatus: true })
         await write(io.output, await answer.bytes())

@@ -260,7 +260,7 @@ async function begin(flags: JobFlags, work: (parts: JobParts) => Promise<void>):
   const { readConfigFile } = await import('../../sidecar/settings.ts')
   const { configuredStore, openStore } = await import('../../sidecar/backup/store/settings.ts')
   const { DatabaseClient } = await import('../../sidecar/job/database-client.ts')
-  const { SOFTWARE } = await import('../../sidecar/job/software.ts')
+  const { SOFTWARE } = await import('../common/software.ts')
   const file = flags.config ?? environment.read('KVIDX_CONFIG')
   if (file === undefined)
     throw new KvidxError('invalid_parameter', 'a job needs --config FILE or $KVIDX_CONFIG', { field: '--config' })

@@ -1,13 +1,20 @@
 import { Command, CommanderError } from 'commander'
+import { VARIABLES } from '../common/environment.ts'
 import { KvidxError } from '../common/errors.ts'
+import { SOFTWARE } from '../common/software.ts'
 import { COMMANDS } from './commands.ts'
 import { EXIT, EXIT_HELP, exitCodeOf } from './exit-code.ts'
-import type { Io } from './io.ts'
+import { type Io, write } from './io.ts'
+import { fields } from './table.ts'
 
 /** Runs one command line. Returns the exit code; never rejects. */
 export async function runCli(args: readonly string[], io: Io): Promise<number> {
   // `kvidx help get` is `kvidx get --help`; help for what does not exist is that command's own error
   const asked = args[0] === 'help' ? args.slice(1, 2) : args
+  if (args[0] === 'help' && args[1] === 'environment') {
+    await write(io.output, environmentHelp())
+    return EXIT.ok
+  }
   const called = asked[0]
   const entry = called !== undefined && Object.hasOwn(COMMANDS, called) ? COMMANDS[called] : undefined
   const program = newProgram(io)
@@ -30,13 +37,23 @@ function newProgram(io: Io): Command {
   return new Command('kvidx')
     .description('kvidx databases: run them, use them, back them up')
     .usage('<command> [options]')
+    .version(SOFTWARE, '--version', 'print the version')
     .helpCommand(false)
-    .addHelpText('after', `\n'kvidx help <command>' tells the options of a command.\n\n${EXIT_HELP}`)
+    .showHelpAfterError("'kvidx help' lists the commands, 'kvidx help <command>' its options")
+    .addHelpText(
+      'after',
+      `\n'kvidx help <command>' tells the options of a command, 'kvidx help environment' the variables.\n\n${EXIT_HELP}`,
+    )
     .exitOverride()
     .configureOutput({
       writeOut: text => void io.output.write(text),
       writeErr: text => void io.notes.write(text),
     })
+}
+
+/** Flags win over variables, variables over a configuration file. */
+function environmentHelp(): string {
+  return fields(Object.fromEntries(Object.entries(VARIABLES).map(([name, { help }]) => [name, help])))
 }
 
 /** Commands made elsewhere end and write as the program does. */
@@ -52,7 +69,8 @@ function report(error: unknown, io: Io): void {
   if (!(error instanceof KvidxError)) return
   const { line, record, retryWith } = error.details
   if (typeof retryWith === 'string') io.notes.write(`kvidx: try again with ${flagFor(retryWith)}\n`)
-  else if (line !== undefined || record !== undefined)
+  // a manifest's message has its lines already, and nothing was asked of a database
+  else if (error.code !== 'invalid_manifest' && (line !== undefined || record !== undefined))
     io.notes.write(`kvidx: nothing was changed (${line === undefined ? `record ${record}` : `line ${line}`})\n`)
 }
 

@@ -56,7 +56,11 @@ export function putCommand(io: Io): Command {
 }
 
 async function source(io: Io, file: string | undefined): Promise<Readable> {
-  if (file === undefined || file === '-') return io.input
+  if (file === undefined || file === '-') {
+    // a person who left the value out would wait for us
+    if ((io.input as { isTTY?: boolean }).isTTY) io.notes.write('reading the data from the terminal; Ctrl-D ends it\n')
+    return io.input
+  }
   const found = await stat(file).catch((error: Error) => {
     throw new KvidxError('invalid_parameter', `--file: ${error.message}`, {}, error)
   })

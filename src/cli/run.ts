@@ -3,7 +3,7 @@ import { Command } from 'commander'
 import { environment } from '../common/environment.ts'
 import { KvidxError } from '../common/errors.ts'
 import { portFlag } from './sidecar.ts'
-import { waitForSignal } from './signals.ts'
+import { SECOND_SIGNAL, waitForSignal } from './signals.ts'
 
 interface RunFlags {
   readonly file: string[]
@@ -26,12 +26,14 @@ export function runCommand(): Command {
     )
     .option(
       '--data-port <port>',
-      'data API of the first database, the next ones follow; default $KVIDX_DATA_PORT, else 7400',
+      'data API of the first database, the next ones follow; 0: any free ones; default $KVIDX_DATA_PORT, else 7400',
     )
     .option('--ops-port <port>', 'health, metrics and status of the first database; default $KVIDX_OPS_PORT, else 8080')
     .option('--token-dir <dir>', 'directory with the files read, write and admin; default $KVIDX_TOKEN_DIR')
     .action(async (flags: RunFlags) => {
       const { readManifests } = await import('../api/manifest.ts')
+      const { isLoopback } = await import('../../sidecar/server/config.ts')
+      const { claimPorts } = await import('../standalone/ports.ts')
       const { runStandalone } = await import('../standalone/run.ts')
       const { systemClock } = await import('../common/clock.ts')
       const { objects } = await readManifests(flags.file)
@@ -39,15 +41,27 @@ export function runCommand(): Command {
       if (databases.length === 0)
         throw new KvidxError('invalid_manifest', `${flags.file.join(', ')}: no KvidxDatabase in it`, { field: 'kind' })
       const tokensDirectory = flags.tokenDir ?? environment.read('KVIDX_TOKEN_DIR')
+      const host = flags.host ?? environment.read('KVIDX_HOST') ?? '127.0.0.1'
+      if (tokensDirectory === undefined && !isLoopback(host))
+        throw new KvidxError(
+          'invalid_parameter',
+          `--host: others reach ${host}, so it needs tokens: --token-dir names a directory with the files read, write and admin`,
+          { field: '--host' },
+        )
+      const first = {
+        data: portFlag(flags.dataPort, '--data-port') ?? environment.read('KVIDX_DATA_PORT') ?? 7400,
+        ops: portFlag(flags.opsPort, '--ops-port') ?? environment.read('KVIDX_OPS_PORT') ?? 8080,
+      }
+      const names = databases.map(({ metadata }) => metadata.name)
+      const ports = await claimPorts(host, first, names)
       const print = (line: string) => process.stdout.write(`${line}\n`)
       const root = resolve(flags.dataDir ?? environment.read('KVIDX_DATA_DIR') ?? '.kvidx')
       const standalone = runStandalone(
         databases,
         {
           root,
-          host: flags.host ?? environment.read('KVIDX_HOST') ?? '127.0.0.1',
-          dataPort: portFlag(flags.dataPort, '--data-port') ?? environment.read('KVIDX_DATA_PORT') ?? 7400,
-          opsPort: portFlag(flags.opsPort, '--ops-port') ?? environment.read('KVIDX_OPS_PORT') ?? 8080,
+          host,
+          ports,
           ...(tokensDirectory !== undefined && { tokensDirectory }),
           print,
         },
@@ -61,7 +75,7 @@ export function runCommand(): Command {
       print('Ctrl-C stops')
       await waitForSignal()
       print('stopping')
-      void waitForSignal().then(() => {
+      void waitForSignal(SECOND_SIGNAL).then(() => {
         standalone.kill()
         process.exit(130)
       })

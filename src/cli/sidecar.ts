@@ -1,7 +1,7 @@
 import { Command } from 'commander'
 import { environment } from '../common/environment.ts'
 import { KvidxError } from '../common/errors.ts'
-import { waitForSignal } from './signals.ts'
+import { SECOND_SIGNAL, waitForSignal } from './signals.ts'
 
 /** `kvidx sidecar`: the engine process of one database. Flags win over variables, variables over the file. */
 export function sidecarCommand(): Command {
@@ -30,7 +30,7 @@ export function sidecarCommand(): Command {
       // whoever started us starts us again, and the start recovers
       if (end instanceof Error) process.exit(1)
       // a second signal does not wait
-      void waitForSignal().then(() => process.exit(130))
+      void waitForSignal(SECOND_SIGNAL).then(() => process.exit(130))
       await sidecar.stop()
       process.exit(0)
     })

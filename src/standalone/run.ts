@@ -8,6 +8,7 @@ import type { Clock } from '../common/clock.ts'
 import { childEnvironment } from '../common/environment.ts'
 import { launcherUrl } from '../common/worker-url.ts'
 import { configPaths, type StandalonePaths, standalonePaths } from './paths.ts'
+import type { DatabasePorts } from './ports.ts'
 import { BackupSchedules, scheduleMemory } from './schedules.ts'
 import { Supervisor } from './supervisor.ts'
 import { describe, type SidecarStatus, watchStatus } from './watch.ts'
@@ -16,9 +17,8 @@ export interface RunOptions {
   /** Everything of all databases lies below. */
   readonly root: string
   readonly host: string
-  /** Ports of the first database; each further one takes the next. */
-  readonly dataPort: number
-  readonly opsPort: number
+  /** One entry for each database. */
+  readonly ports: readonly DatabasePorts[]
   readonly tokensDirectory?: string
   /** Where lines for people go. */
   readonly print: (line: string) => void
@@ -80,8 +80,8 @@ function startOne(
   const paths = standalonePaths(options.root, namespace, name)
   for (const directory of [paths.data, paths.backups]) mkdirSync(directory, { recursive: true, mode: 0o700 })
   writeConfig(resource, namespace, paths)
-  const dataPort = options.dataPort + index
-  const opsPort = options.opsPort + index
+  const ports = options.ports[index]
+  if (!ports) throw new TypeError(`no ports for ${name}`)
   const socket = Buffer.byteLength(paths.socket) <= SOCKET_PATH_LIMIT ? paths.socket : undefined
   const args = [
     'sidecar',
@@ -92,9 +92,9 @@ function startOne(
     '--host',
     options.host,
     '--data-port',
-    String(dataPort),
+    String(ports.data),
     '--ops-port',
-    String(opsPort),
+    String(ports.ops),
   ]
   if (socket !== undefined) args.push('--socket', socket)
   if (options.tokensDirectory !== undefined) args.push('--token-dir', options.tokensDirectory)
@@ -104,24 +104,30 @@ function startOne(
     clock,
     end => {
       const how = end.signal ? `was ended by ${end.signal}` : `ended with code ${end.code}`
-      options.print(`${label}: the process ${how}; starting it again in ${end.restartIn / 1000} s (log: ${paths.log})`)
+      const why = end.lastLine === undefined ? '' : `: ${end.lastLine}`
+      options.print(
+        `${label}: the process ${how}${why}; starting it again in ${end.restartIn / 1000} s (log: ${paths.log})`,
+      )
     },
   )
   supervisor.start()
   const database = {
     namespace,
     name,
-    dataAddress: `http://${options.host}:${dataPort}`,
-    opsAddress: `http://${options.host}:${opsPort}`,
+    dataAddress: addressOf(options.host, ports.data),
+    opsAddress: addressOf(options.host, ports.ops),
     socket: socket ?? '',
   }
   let last = ''
-  void watchStatus(database.opsAddress, clock, signal, status => {
+  const told = (status: SidecarStatus | undefined) => {
+    // a process that is starting may not have the port yet, and whoever has it is somebody else
+    if (status !== undefined && status.pid !== supervisor.pid) return
     const line = describe(status)
     if (line !== last) options.print(`${label}: ${line}`)
     last = line
     rememberLineage(resource, namespace, paths, status)
-  })
+  }
+  void watchStatus(database.opsAddress, clock, signal, told)
   const { backup } = sidecarConfig(configInput(resource, namespace, paths)).dynamic
   const server = ['--config', paths.config, '--server', database.dataAddress]
   const token = options.tokensDirectory === undefined ? [] : ['--token-file', join(options.tokensDirectory, 'admin')]
@@ -139,6 +145,12 @@ function startOne(
     })
   schedules?.start()
   return { database, supervisor, schedules }
+}
+
+/** As a client on this machine reaches it. */
+function addressOf(host: string, port: number): string {
+  const reached = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host
+  return `http://${reached.includes(':') ? `[${reached}]` : reached}:${port}`
 }
 
 /** The lineage, once known, is expected of every later start: a volume that was lost is then not taken for a new one. */

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { closeSync, openSync, renameSync, statSync } from 'node:fs'
+import { closeSync, openSync, readSync, renameSync, statSync } from 'node:fs'
 import type { Clock } from '../common/clock.ts'
 
 /** How a child is started: an executable and its arguments. */
@@ -14,6 +14,8 @@ export interface Launch {
 export interface ChildEnd {
   readonly code: number | null
   readonly signal: NodeJS.Signals | null
+  /** What it said last: why it ended, mostly. */
+  readonly lastLine?: string
   /** Milliseconds until the next start. */
   readonly restartIn: number
 }
@@ -39,6 +41,11 @@ export class Supervisor {
     this.#launch = launch
     this.#clock = clock
     this.#onEnd = onEnd
+  }
+
+  /** Of the process that runs now. */
+  get pid(): number | undefined {
+    return this.#child?.pid
   }
 
   start(): void {
@@ -69,7 +76,8 @@ export class Supervisor {
       const end = await this.#once()
       if (signal.aborted) return
       if (this.#clock.monotonic() - began > HEALTHY_AFTER) delay = FIRST_DELAY
-      this.#onEnd({ ...end, restartIn: delay })
+      const lastLine = lastWords(this.#launch.logFile)
+      this.#onEnd({ ...end, ...(lastLine !== undefined && { lastLine }), restartIn: delay })
       await this.#clock.sleep(delay, signal).catch(() => {})
       delay = Math.min(delay * 2, LONGEST_DELAY)
     }
@@ -78,14 +86,38 @@ export class Supervisor {
   #once(): Promise<{ code: number | null; signal: NodeJS.Signals | null }> {
     const { command, args, env, logFile } = this.#launch
     const log = openLog(logFile)
-    // the IPC channel closes when we die, however we die: that is how the child learns of it
-    const child = spawn(command, args, { env, stdio: ['ignore', 'ignore', log, 'ipc'] })
+    // the IPC channel closes when we die, however we die: that is how the child learns of it. It is a process group of its own, because Ctrl-C
+    // would otherwise reach it twice, from the terminal and from us, and a second one means "at once"
+    const child = spawn(command, args, { env, stdio: ['ignore', 'ignore', log, 'ipc'], detached: true })
     closeSync(log)
     this.#child = child
     return new Promise(resolve => {
       child.once('error', () => resolve({ code: null, signal: null }))
       child.once('exit', (code, signal) => resolve({ code, signal }))
     })
+  }
+}
+
+/** The message of the log's last line: its error's where it has one. Undefined when there is none. */
+function lastWords(path: string): string | undefined {
+  let end: string
+  try {
+    const log = openSync(path, 'r')
+    const { size } = statSync(path)
+    const tail = Buffer.alloc(Math.min(size, 16_384))
+    readSync(log, tail, 0, tail.length, size - tail.length)
+    closeSync(log)
+    end = tail.toString().trimEnd()
+  } catch {
+    return undefined
+  }
+  const line = end.slice(end.lastIndexOf('\n') + 1)
+  try {
+    const { err, msg } = JSON.parse(line) as { err?: { message?: string }; msg?: string }
+    return err?.message ?? msg
+  } catch {
+    // what Node or a library wrote itself
+    return line === '' ? undefined : line.slice(0, 300)
   }
 }
 

@@ -4,6 +4,8 @@ import type { Clock } from '../common/clock.ts'
 export interface SidecarStatus {
   readonly state: string
   readonly ready: boolean
+  /** Which process answers. */
+  readonly pid?: number
   readonly lifecycle?: string
   readonly lineage?: string
   readonly engineVersion?: string
@@ -39,7 +41,10 @@ export function describe(status: SidecarStatus | undefined): string {
   if (!status) return 'starting'
   if (status.failure) return `not ready: ${status.failure.message}`
   if (!status.ready)
-    return status.lifecycle === 'opening' ? 'opening' : `not ready (${status.lifecycle ?? status.state})`
+    // an open database has its data port a moment later
+    return status.lifecycle === 'opening' || status.lifecycle === 'ready'
+      ? 'opening'
+      : `not ready (${status.lifecycle ?? status.state})`
   const causes = status.health?.causes ?? []
   const trouble =
     causes.length > 0

@@ -176,6 +176,21 @@ describe('the verbs', () => {
     expect((await kvidx(['health-check', '--ready', ...ops])).out).toBe('READY\n')
     expect((await kvidx(['health-check', '--ops', 'http://127.0.0.1:9'])).code).toBe(5)
   })
+
+  test('status tells of a database that serves, of one that does not, and of what is none', async () => {
+    await run('put', '1', 'abc')
+    const ops = ['--ops', running.servers.opsAddress]
+    const serving = await kvidx(['status', ...ops])
+    expect([serving.code, serving.notes]).toEqual([0, ''])
+    expect(serving.out).toMatch(/^OK\nengine +SQLite [\d.]+\n[\s\S]*^records +1, 3 B$/m)
+    expect(JSON.parse((await kvidx(['status', ...ops, '--output', 'json'])).out)).toMatchObject({ ready: true })
+    expect((await kvidx(['status', '--ops', running.url])).code).toBe(2)
+    expect((await kvidx(['status', '--ops', 'http://127.0.0.1:9'])).code).toBe(5)
+    const { servers } = await startForTest({ instead: () => ({ ready: false }) })
+    const waiting = await kvidx(['status', '--ops', servers.opsAddress])
+    expect(waiting.code).toBe(7)
+    expect(waiting.out).toMatch(/^NOT READY: not serving\n/)
+  })
 })
 
 describe('where something is wrong', () => {

@@ -83,7 +83,7 @@ describe('the operations port', () => {
       {
         host: '127.0.0.1',
         port: 0,
-        starting: () => 'waiting for the lock of pod orders-0',
+        unserved: () => 'waiting for the lock of pod orders-0',
         status: () => ({ name: 'orders' }),
       },
       silent,

@@ -43,8 +43,8 @@ describe('a manifest', () => {
   it('says file, line, field and what is allowed for every mistake', () => {
     const text = ORDERS.replace('1Gi', '10GB').replace('spec:', 'spec:\n  engine: Sqlite\n  tunning: {}')
     expect(refusal(text).split('\n')).toEqual([
-      "orders.yaml, line 7: spec.tunning: there is no such field; did you mean 'tuning'? (known: engine, replicas, storage, tuning, backup, bootstrap, recovery, changeLog, limits, maintenance, monitoring, security, podTemplate, resources, image, imagePullPolicy, updatePolicy, suspend, hibernate)",
       "orders.yaml, line 6: spec.engine: 'Sqlite' is not one of SQLite, LMDB, RocksDB; did you mean 'SQLite'?",
+      "orders.yaml, line 7: spec.tunning: there is no such field; did you mean 'tuning'? (known: engine, replicas, storage, tuning, backup, bootstrap, recovery, changeLog, limits, maintenance, monitoring, security, podTemplate, resources, image, imagePullPolicy, updatePolicy, suspend, hibernate)",
       "orders.yaml, line 9: spec.storage.size: '10GB' is not allowed; it must be a quantity from 64Mi to 64Ti",
     ])
   })

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { PassThrough } from 'node:stream'
 import { describe, expect, test } from 'vitest'
 import { COMMANDS } from '../../../src/cli/commands.ts'
@@ -31,6 +32,31 @@ describe('kvidx', () => {
       expect(code).toBe(0)
       expect(out).toMatch(new RegExp(`^Usage: kvidx ${name} \\[options\\]`))
     }
+  })
+
+  test('tells its version, the variables that it reads, and how to go on after a mistake', async () => {
+    expect(await run('--version')).toMatchObject({
+      code: 0,
+      out: expect.stringMatching(/^kvidx-operator \d+\.\d+\.\d+\n$/),
+    })
+    const { out } = await run('help', 'environment')
+    for (const name of ['KVIDX_SERVER', 'KVIDX_CACHE_SIZE', 'NO_COLOR'])
+      expect(out).toMatch(new RegExp(`^${name} +\\S`, 'm'))
+    expect((await run('get')).notes).toContain("'kvidx help <command>' its options")
+  })
+
+  test('completion knows each command, its options and their choices', async () => {
+    const { out } = await run('completion')
+    const complete = (...words: string[]) => {
+      const call = `COMP_WORDS=(kvidx ${words.map(word => `'${word}'`).join(' ')}); COMP_CWORD=${words.length}; _kvidx; echo "\${COMPREPLY[*]}"`
+      return execFileSync('bash', ['-c', `${out}\n${call}`], { encoding: 'utf8' }).trim()
+    }
+    for (const name of Object.keys(COMMANDS)) expect(complete(name).split(' ')).toContain(name)
+    expect(complete('im')).toBe('import')
+    expect(complete('import', 'file', '--format', '')).toBe('binary json csv ndjson')
+    expect(complete('backup', 'create', '--out')).toBe('--output')
+    expect(complete('backup', 've')).toBe('verify')
+    expect(complete('help', 'quar')).toBe('quarantine')
   })
 
   test.each([
