@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { Clock } from '../../src/common/clock.ts'
 import { asKvidxError, KvidxError } from '../../src/common/errors.ts'
+import { syncTree } from '../backup/sync-tree.ts'
 import type { EngineFigures, EngineKind, Key, KeyRange } from '../engine/engine.ts'
 import { writeCleanExit } from '../volume/clean-exit.ts'
 import type { Identity } from '../volume/identity.ts'
@@ -338,11 +339,17 @@ export class LocalDatabase implements Database {
       const position = formatPosition(session.writer.state.position)
       await session.close()
       // only what was closed in order may say so
-      if (!failed) await tryTo('the clean-exit marker', writeCleanExit(this.layout, position))
+      if (!failed) await tryTo('the clean-exit marker', this.#markClean(position))
     }
     this.#session = undefined
     this.#lock?.release()
     this.#lifecycle = 'closed'
+  }
+
+  /** With Normal and Off not everything was synced; a power loss behind the marker must find what the marker describes. */
+  async #markClean(position: string): Promise<void> {
+    await syncTree(this.layout.database)
+    await writeCleanExit(this.layout, position)
   }
 
   /**

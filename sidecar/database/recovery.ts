@@ -1,13 +1,24 @@
-import { readdir } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { Clock } from '../../src/common/clock.ts'
 import { KvidxError } from '../../src/common/errors.ts'
+import { EVERY_KEY } from '../engine/engine.ts'
 import { type LastEnd, readLastEnd, removeCleanExit } from '../volume/clean-exit.ts'
-import { type Identity, judgeVolume, readIdentity, writeIdentity } from '../volume/identity.ts'
+import {
+  type Identity,
+  type IdentityExpectation,
+  judgeEmpty,
+  judgeVolume,
+  readIdentity,
+  type VolumeVerdict,
+  writeIdentity,
+} from '../volume/identity.ts'
 import { prepareLayout, type VolumeLayout } from '../volume/layout.ts'
 import { lockVolume, type VolumeLock } from '../volume/lock.ts'
 import { forgetSeeded, type Seed, seedVolume } from '../volume/seed.ts'
-import { finishSwap } from '../volume/swap.ts'
+import { finishSwap, putAside } from '../volume/swap.ts'
 import type { DatabaseConfig } from './config.ts'
 import { openSession, type Session } from './session.ts'
 
@@ -48,39 +59,77 @@ export async function start(
   onWait: (error: KvidxError) => void = () => {},
 ): Promise<Started> {
   // the verdict before anything is written: a foreign or lost volume stays as it is
-  const found = await readIdentity(layout)
-  const { allowEmpty } = config.recovery
-  const expected = { ...config, ...(allowEmpty !== undefined && { allowEmpty }) }
-  const verdict = judgeVolume(found.identity, found.isNew, expected, clock.now())
+  await judge(config, layout, clock.now())
   await prepareLayout(layout)
   const lock = await waitForLock(config, layout, clock, log, signal, onWait)
   try {
+    // again: whoever had the lock may have made the database
+    const verdict = await judge(config, layout, clock.now())
     const finishedSwap = await finishSwap(layout)
     if (finishedSwap) log.warn({ quarantine: finishedSwap }, 'finished a swap that was interrupted')
     const seeded = verdict.kind === 'new' && seed !== undefined
     const identity = seeded ? await seedVolume(layout, verdict.identity, seed, signal) : verdict.identity
-    if (verdict.kind !== 'known') await writeIdentity(layout, identity)
+    if (seeded || verdict.kind === 'adopted') await writeIdentity(layout, identity)
     await forgetSeeded(layout)
     const before = await readdir(layout.database)
     const lastEnd: LastEnd['kind'] | 'first' =
       before.length === 0 || seeded ? 'first' : (await readLastEnd(layout)).kind
     await removeCleanExit(layout)
     const session = await openSession(config, layout.database)
-    try {
-      const report = await settle(config, session, lastEnd, clock, log)
-      return {
-        identity,
-        lock,
-        session,
-        report: { ...report, volume: verdict.kind, lastEnd, ...(finishedSwap !== undefined && { finishedSwap }) },
+    if (verdict.kind === 'new' || !holdsNothing(session)) {
+      try {
+        const report = await settle(config, session, lastEnd, clock, log)
+        if (verdict.kind === 'new' && !seeded) await writeIdentity(layout, identity)
+        return {
+          identity,
+          lock,
+          session,
+          report: { ...report, volume: verdict.kind, lastEnd, ...(finishedSwap !== undefined && { finishedSwap }) },
+        }
+      } catch (error) {
+        await session.close()
+        throw error
       }
-    } catch (error) {
-      await session.close()
-      throw error
     }
+    await session.close()
+    judgeEmpty('without records and counters', identity.lineage, expectationOf(config), clock.now())
+    await putAside(layout, 'emptied', clock.now())
   } catch (error) {
     lock.release()
     throw error
+  }
+  // its loss is accepted: the volume is as if it were new
+  lock.release()
+  return start(config, layout, clock, log, signal, seed, onWait)
+}
+
+async function judge(config: DatabaseConfig, layout: VolumeLayout, now: number): Promise<VolumeVerdict> {
+  const { identity, isNew } = await readIdentity(layout)
+  // the name comes last to a new volume: where one is, there was a database, unless a swap is about to bring it back
+  if (identity && !existsSync(layout.swap) && !(await holdsBytes(layout.database)))
+    return judgeEmpty('without its database files', identity.lineage, expectationOf(config), now)
+  return judgeVolume(identity, isNew, expectationOf(config), now)
+}
+
+function expectationOf(config: DatabaseConfig): IdentityExpectation {
+  const { allowEmpty } = config.recovery
+  return { ...config, ...(allowEmpty !== undefined && { allowEmpty }) }
+}
+
+async function holdsBytes(directory: string): Promise<boolean> {
+  for (const entry of await readdir(directory, { recursive: true, withFileTypes: true }).catch(() => []))
+    if (entry.isFile() && (await stat(join(entry.parentPath, entry.name))).size > 0) return true
+  return false
+}
+
+/** What an engine makes of files that are gone or empty: a new database. */
+function holdsNothing({ writer, points }: Session): boolean {
+  if (writer.hadState) return false
+  const snapshot = points.snapshot()
+  try {
+    return snapshot.count(EVERY_KEY) === 0
+  } finally {
+    snapshot.release()
   }
 }
 
@@ -125,7 +174,7 @@ async function settle(
     return result
   }
   if (!writer.hadState) {
-    const adopted = lastEnd !== 'first'
+    const adopted = lastEnd !== 'first' && !holdsNothing(session)
     const result = await recount(adopted ? 'adopted' : 'created', true)
     return { ...report, adoptedData: adopted, orphanExpiries: result.orphanExpiries }
   }

@@ -1,6 +1,7 @@
 import { Worker } from 'node:worker_threads'
 import { KvidxError } from '../../src/common/errors.ts'
 import { workerUrl } from '../../src/common/worker-url.ts'
+import { syncTree } from '../backup/sync-tree.ts'
 import type { EngineOptions } from '../engine/engine.ts'
 import type { EpochRecord, StreamFormat } from './database.ts'
 import type { Position } from './operation.ts'
@@ -39,11 +40,13 @@ export type FromStaged =
 /** A database under construction in a thread of its own. */
 export class StagedDatabase {
   readonly #worker: Worker
+  readonly #directory: string
   #waiting: { resolve(message: FromStaged): void; reject(error: KvidxError): void } | undefined
   #failure: KvidxError | undefined
 
-  private constructor(worker: Worker) {
+  private constructor(worker: Worker, directory: string) {
     this.#worker = worker
+    this.#directory = directory
     worker.on('message', (message: FromStaged) => {
       if (message.type === 'failed') this.#fail(fromPlain(message.error))
       else this.#take()?.resolve(message)
@@ -56,6 +59,7 @@ export class StagedDatabase {
   static async open(data: StagedData): Promise<StagedDatabase> {
     const staged = new StagedDatabase(
       new Worker(workerUrl('sidecar/database/staged.worker'), { workerData: data, name: 'staged' }),
+      data.options.directory,
     )
     await staged.#answer()
     return staged
@@ -75,6 +79,8 @@ export class StagedDatabase {
     const ended = new Promise(resolve => this.#worker.once('exit', resolve))
     await this.#ask({ type: 'finish', position, time, epochs })
     await ended
+    // the engine was filled without syncs, and its last checkpoint wrote without one, too
+    await syncTree(this.#directory)
   }
 
   /** Ends the thread; what it wrote is the caller's to remove. */

@@ -65,25 +65,7 @@ export function judgeVolume(
         `the volume of ${wanted} should be a copy of lineage ${expected.clone}, but has no identity.json`,
         { field: 'bootstrap.restore.backup' },
       )
-    if (expected.lineage !== undefined && expected.allowEmpty !== expected.lineage)
-      throw new KvidxError(
-        'data_lost',
-        `the volume of ${wanted} is ${isNew ? 'new' : 'without identity.json'}, but the database had data (lineage ${expected.lineage}). ` +
-          `Accept that it is new: set spec.recovery.allowEmpty: ${expected.lineage}; to restore it at the same time: spec.bootstrap.restore.source: { database: ${expected.name}, lineage: ${expected.lineage} }`,
-        { field: 'recovery.allowEmpty', lineage: expected.lineage },
-      )
-    return {
-      kind: 'new',
-      identity: {
-        formatVersion: 1,
-        namespace: expected.namespace,
-        name: expected.name,
-        lineage: randomUUID(),
-        engine: expected.engine,
-        created: now,
-        ...(expected.bootstrap !== undefined && { bootstrappedFrom: expected.bootstrap }),
-      },
-    }
+    return judgeEmpty(isNew ? 'new' : 'without identity.json', expected.lineage, expected, now)
   }
   const owner = `${found.namespace}/${found.name}`
   if (found.engine !== expected.engine)
@@ -142,6 +124,38 @@ export function judgeVolume(
       identity: { ...found, namespace: expected.namespace, name: expected.name, adoptedAt: now },
     }
   return { kind: expected.lineage === undefined ? 'adopted' : 'known', identity: found }
+}
+
+/**
+ * A volume without a database may become a new one, unless there was one. Pure. Errors: data_lost. @param state of the volume, for the message
+ * @param lineage of the database that was there, if it is known
+ */
+export function judgeEmpty(
+  state: string,
+  lineage: string | undefined,
+  expected: IdentityExpectation,
+  now: number,
+): VolumeVerdict & { readonly kind: 'new' } {
+  const { namespace, name } = expected
+  if (lineage !== undefined && expected.allowEmpty !== lineage)
+    throw new KvidxError(
+      'data_lost',
+      `the volume of ${namespace}/${name} is ${state}, but the database had data (lineage ${lineage}). ` +
+        `Accept that it is new: set spec.recovery.allowEmpty: ${lineage}; to restore it at the same time: spec.bootstrap.restore.source: { database: ${name}, lineage: ${lineage} }`,
+      { field: 'recovery.allowEmpty', lineage },
+    )
+  return {
+    kind: 'new',
+    identity: {
+      formatVersion: 1,
+      namespace,
+      name,
+      lineage: randomUUID(),
+      engine: expected.engine,
+      created: now,
+      ...(expected.bootstrap !== undefined && { bootstrappedFrom: expected.bootstrap }),
+    },
+  }
 }
 
 /** Errors: foreign_volume when there is data of others, engine_corrupt when identity.json cannot be read. */

@@ -21,6 +21,15 @@ export function quarantineName(now: number, reason: string): string {
   return `${new Date(now).toISOString().replace(/[-:]/g, '').replace(/\.\d+/, '')}-${reason}`
 }
 
+/** Moves the database to quarantine; an empty directory takes its place. It must be closed. */
+export async function putAside(layout: VolumeLayout, reason: string, now: number): Promise<void> {
+  const quarantine = join(layout.quarantine, quarantineName(now, reason))
+  await mkdir(quarantine, { recursive: true, mode: 0o700 })
+  await rename(layout.database, join(quarantine, 'db'))
+  await mkdir(layout.database, { mode: 0o700 })
+  for (const directory of [quarantine, layout.quarantine, layout.root]) await syncDirectory(directory)
+}
+
 /** Puts `staging/<staged>` (complete and fsynced) in the place of `db/`. Both databases must be closed. Returns the quarantine's name. */
 export async function swapIn(layout: VolumeLayout, staged: string, reason: string, now: number): Promise<string> {
   let quarantined = quarantineName(now, reason)

@@ -48,7 +48,7 @@ export const ERRORS = {
   engine_io: { status: 500, title: 'The engine cannot read or write its files' },
   engine_corrupt: { status: 500, title: 'The database is damaged' },
   engine_unavailable: { status: 500, title: 'The engine cannot be loaded on this machine' },
-  data_lost: { status: 503, title: 'The volume is new, but the database had data' },
+  data_lost: { status: 503, title: 'The volume holds no database, but there was one' },
   foreign_volume: { status: 503, title: 'The volume belongs to another database' },
   locked: { status: 503, title: 'Another process has the database open', retryable: true },
   // backup store

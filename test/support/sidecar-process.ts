@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { EngineKind } from '../../sidecar/engine/engine.ts'
 import { withDefaults } from '../../src/api/v1alpha1/defaults.ts'
-import { renderSidecarConfig, sidecarConfig } from '../../src/api/v1alpha1/sidecar-config.ts'
+import { type ConfigPaths, renderSidecarConfig, sidecarConfig } from '../../src/api/v1alpha1/sidecar-config.ts'
 
 /** A real sidecar in a process of its own, on free loopback ports. */
 export interface SidecarProcess {
@@ -21,14 +21,21 @@ const ENTRY = fileURLToPath(new URL('./sidecar-entry.ts', import.meta.url))
 export async function startSidecarProcess(
   directory: string,
   engine: EngineKind,
-  options: { readonly spec?: object; readonly env?: Readonly<Record<string, string>>; readonly name?: string } = {},
+  options: {
+    readonly spec?: object
+    readonly env?: Readonly<Record<string, string>>
+    readonly name?: string
+    readonly paths?: ConfigPaths
+  } = {},
 ): Promise<SidecarProcess> {
   mkdirSync(directory, { recursive: true })
   const configFile = `${directory}.config.json`
   const spec = withDefaults({ engine, storage: { size: '1Gi' }, ...options.spec } as never)
+  const name = options.name ?? 'orders'
+  const paths = options.paths && { paths: options.paths }
   writeFileSync(
     configFile,
-    renderSidecarConfig(sidecarConfig({ namespace: 'default', name: options.name ?? 'orders', spec: spec as never })),
+    renderSidecarConfig(sidecarConfig({ namespace: 'default', name, spec: spec as never, ...paths })),
   )
   const child = spawn(process.execPath, [ENTRY, configFile, directory], {
     env: { ...process.env, NODE_OPTIONS: '--max-semi-space-size=8', MALLOC_ARENA_MAX: '2', ...options.env },

@@ -55,7 +55,7 @@ export const REASONS = {
     runbook: 'name-conflict',
   },
   DataLost: {
-    message: 'The volume is new, but the database had data (lineage {lineage})',
+    message: 'The volume holds no database, but there was one (lineage {lineage})',
     todo: 'Accept that the volume is new: spec.recovery.allowEmpty: {lineage}. To restore it at the same time, add spec.bootstrap.restore.source: { database: {name}, lineage: {lineage} }.',
     severity: 'Critical',
     runbook: 'lost-volume',

@@ -125,7 +125,7 @@ describe('the table of reasons', () => {
   })
 
   it('keeps a missing value visible and a message within its bound', () => {
-    expect(messageOf('DataLost', {})).toBe('The volume is new, but the database had data (lineage {lineage})')
+    expect(messageOf('DataLost', {})).toBe('The volume holds no database, but there was one (lineage {lineage})')
     expect(messageOf('BackupFailed', { backup: 'a', error: 'x'.repeat(10_000) })).toHaveLength(4096)
     expect(todoOf('DataLost', { name: 'orders', lineage: 'abc' })).toBe(
       'Accept that the volume is new: spec.recovery.allowEmpty: abc. To restore it at the same time, add spec.bootstrap.restore.source: { database: orders, lineage: abc }.',
