@@ -69,7 +69,7 @@ export async function start(
     if (finishedSwap) log.warn({ quarantine: finishedSwap }, 'finished a swap that was interrupted')
     const seeded = verdict.kind === 'new' && seed !== undefined
     const identity = seeded ? await seedVolume(layout, verdict.identity, seed, signal) : verdict.identity
-    if (seeded || verdict.kind === 'adopted') await writeIdentity(layout, identity)
+    if (seeded || verdict.kind === 'adopted' || verdict.kind === 'cloned') await writeIdentity(layout, identity)
     await forgetSeeded(layout)
     const before = await readdir(layout.database)
     const lastEnd: LastEnd['kind'] | 'first' =
