@@ -45,6 +45,7 @@ const volume = block(
     usedBytes: count('In use, bytes.'),
     usedPercent: count('In use, percent.'),
     daysUntilFull: count('Forecast; absent when it does not fill.'),
+    grownAt: moment('When its size was last raised.'),
     quarantine: optional(
       block(
         { description: 'What was moved out of the way and is kept for a while.' },

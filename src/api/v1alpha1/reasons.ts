@@ -202,13 +202,13 @@ export const REASONS = {
   },
   NoSpace: {
     message: 'Volume {claim} is full: writes are refused, reads and removes go on',
-    todo: 'Raise spec.storage.size, or remove records.',
+    todo: 'Raise spec.storage.size (or storage.autoGrow.maxSize), or remove records.',
     severity: 'Critical',
     runbook: 'volume-full',
   },
   GrowthLimit: {
-    message: 'Volume {claim} has reached autoGrow.maxSize {size}',
-    todo: 'Raise storage.autoGrow.maxSize.',
+    message: 'Volume {claim} should grow ({why}), but has reached autoGrow.maxSize {size}',
+    todo: 'Raise spec.storage.autoGrow.maxSize.',
     severity: 'Warning',
     runbook: 'volume-full',
   },
@@ -289,6 +289,7 @@ export const REASONS = {
     runbook: 'backup-overdue',
   },
   // events only
+  VolumeGrows: { message: 'Volume {claim} grows by itself from {from} to {to}: {why}', todo: '', severity: 'Normal' },
   VolumeAdopted: { message: 'Volume {claim} of lineage {lineage} was taken up again', todo: '', severity: 'Normal' },
   UpdateAvailable: {
     message: 'Image {image} is newer than {current}',

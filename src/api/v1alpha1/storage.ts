@@ -1,4 +1,4 @@
-import { quantity, words } from '../../common/schema.ts'
+import { duration, quantity, words } from '../../common/schema.ts'
 import { block, defaultBlock, defaults, flag, integer, optional, text } from '../schema-types.ts'
 import { objectName } from './parts.ts'
 
@@ -22,7 +22,33 @@ const autoGrow = defaultBlock(
       integer({ description: 'Percentage in use from which the volume grows, 50 to 95.', minimum: 50, maximum: 95 }),
       80,
     ),
-    step: defaults(integer({ description: 'Growth in percent of the size, 5 to 100.', minimum: 5, maximum: 100 }), 25),
+    daysUntilFull: defaults(
+      integer({
+        description:
+          'It also grows when the forecast says that it is full in fewer days and at least half of it is in use, 0 to 365. 0: only the threshold counts.',
+        minimum: 0,
+        maximum: 365,
+      }),
+      3,
+    ),
+    step: defaults(
+      integer({
+        description:
+          'Growth in percent of the size, 5 to 100; more where that would not bring the use below the threshold.',
+        minimum: 5,
+        maximum: 100,
+      }),
+      25,
+    ),
+    interval: defaults(
+      duration({
+        description:
+          'Least time between two growths, 5m to 24h. Some storage allows few of them: Amazon EBS one in 6 hours.',
+        min: '5m',
+        max: '24h',
+      }),
+      '10m',
+    ),
     maxSize: optional(
       quantity({ description: 'The volume never grows beyond this, 64Mi to 64Ti.', min: '64Mi', max: '64Ti' }),
     ),

@@ -17,6 +17,7 @@ import type { Action } from './observed.ts'
 
 /** What carrying out a plan came to. */
 export interface Outcome {
+  readonly done: readonly Action[]
   readonly findings: readonly Finding[]
   /** The first thing that went wrong; the reconcile ends with it, after the status was written. */
   readonly error: unknown
@@ -32,6 +33,7 @@ export async function carryOut(
   owner: string,
   signal: AbortSignal,
 ): Promise<Outcome> {
+  const done: Action[] = []
   const findings: Finding[] = []
   let error: unknown
   for (const action of actions) {
@@ -39,6 +41,7 @@ export async function carryOut(
     try {
       const finding = await carryOutOne(api, action, owner, signal)
       if (finding) findings.push(finding)
+      else done.push(action)
     } catch (failure) {
       if (isNamespaceTerminating(failure)) throw failure
       const refusal = refusedSpec(action, failure)
@@ -58,7 +61,7 @@ export async function carryOut(
       })
     }
   }
-  return { findings, error }
+  return { done, findings, error }
 }
 
 async function carryOutOne(

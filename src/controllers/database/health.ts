@@ -1,5 +1,6 @@
 import type { Finding } from '../../api/v1alpha1/conditions.ts'
 import { REASONS, type Reason } from '../../api/v1alpha1/reasons.ts'
+import { growthOf } from './auto-grow.ts'
 import type { Blueprint } from './objects/desired.ts'
 import type { Observed, Pod, ProbeStatus } from './observed.ts'
 import { isReady, onLostNode } from './plan.ts'
@@ -199,10 +200,10 @@ export function engineFindings(blueprint: Blueprint, observed: Observed): readon
           values: { causes: ofEngine.map(cause => `${cause.reason}: ${cause.message}`).join('; ') },
         }
       : { type: 'EngineHealthy', status: 'True', reason: 'Healthy' }
-  return [engine, ...storageFindings(blueprint, status)]
+  return [engine, ...storageFindings(blueprint, observed, status)]
 }
 
-function storageFindings(blueprint: Blueprint, status: ProbeStatus): readonly Finding[] {
+function storageFindings(blueprint: Blueprint, observed: Observed, status: ProbeStatus): readonly Finding[] {
   const { volume } = status
   const claim = blueprint.names.dataClaim(0)
   if (!volume) return []
@@ -211,6 +212,8 @@ function storageFindings(blueprint: Blueprint, status: ProbeStatus): readonly Fi
   const values = { claim, used: `${percent} %`, size: gibibytes(volume.size) }
   if (status.health?.causes.some(cause => cause.reason === 'NoSpace'))
     return [{ type: 'StorageHealthy', status: 'False', reason: 'NoSpace', values }]
+  const stuck = whyItDoesNotGrow(blueprint, observed)
+  if (stuck) return [{ type: 'StorageHealthy', status: 'False', ...stuck }]
   const { usedPercent, daysUntilFull } = blueprint.spec.monitoring
   if (percent >= usedPercent)
     return [
@@ -239,6 +242,26 @@ function storageFindings(blueprint: Blueprint, status: ProbeStatus): readonly Fi
       values: { used: `less than ${usedPercent} %`, size: values.size },
     },
   ]
+}
+
+/** autoGrow should do something and cannot. */
+function whyItDoesNotGrow(
+  blueprint: Blueprint,
+  observed: Observed,
+): { readonly reason: Reason; readonly values: Values } | undefined {
+  const growth = growthOf(blueprint, observed)
+  if (growth.kind === 'limit')
+    return {
+      reason: 'GrowthLimit',
+      values: { claim: growth.claim, why: growth.why, size: String(blueprint.spec.storage.autoGrow.maxSize) },
+    }
+  const claim = growth.kind === 'grow' && observed.claims.find(({ metadata }) => metadata.name === growth.claim)
+  if (!claim || observed.expandable !== false) return undefined
+  const { storageClassName = '', resources } = claim.spec
+  return {
+    reason: 'CannotExpand',
+    values: { class: storageClassName, claim: claim.metadata.name, size: resources.requests.storage },
+  }
 }
 
 function gibibytes(amount: number): string {

@@ -14,8 +14,8 @@ export const CONFIG_ANNOTATION = 'kvidx.io/config'
 export const FINALIZER = 'kvidx.io/deletion'
 /** On a data claim that is made from a VolumeSnapshot: the lineage in it. */
 export const CLONED_ANNOTATION = 'kvidx.io/cloned-from'
-/** On the data claim: what the volume should have grown to by `autoGrow`. */
-export const GROWN_ANNOTATION = 'kvidx.io/grown-to'
+/** On the data claim: when its size was last raised, RFC 3339. The next growth by itself waits for autoGrow.interval from then on. */
+export const GROWN_ANNOTATION = 'kvidx.io/grown-at'
 
 export const DATA_PORT = 7400
 export const OPERATIONS_PORT = 8080

@@ -1,4 +1,5 @@
 import type { KvidxDatabase } from '../../api/v1alpha1/kvidx-database.ts'
+import type { Reason } from '../../api/v1alpha1/reasons.ts'
 import type { KubeObject, Resource } from '../../kube/object.ts'
 import type { Job } from '../../pod-job/context.ts'
 import type { BackupRecord } from '../backup/record.ts'
@@ -157,6 +158,8 @@ export type Action =
       readonly name: string
       readonly body: unknown
       readonly why: string
+      /** Told to people once it is done. */
+      readonly event?: { readonly reason: Reason; readonly values: Readonly<Record<string, string | number>> }
     }
   | {
       readonly kind: 'delete'

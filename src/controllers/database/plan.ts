@@ -1,16 +1,17 @@
 import type { Finding } from '../../api/v1alpha1/conditions.ts'
-import { bytes } from '../../common/quantity.ts'
+import { bytes, formatQuantity } from '../../common/quantity.ts'
 import type { KubeObject } from '../../kube/object.ts'
 import { controllerOf, type OwnerReference } from '../../kube/object.ts'
 import { PERSISTENT_VOLUME_CLAIMS, PODS, SECRETS, STATEFUL_SETS } from '../../kube/resources.ts'
+import { growthOf } from './auto-grow.ts'
 import { covers, hashOf } from './covers.ts'
-import { APPLIED_ANNOTATION, CREATED_MARK } from './names.ts'
+import { APPLIED_ANNOTATION, CREATED_MARK, GROWN_ANNOTATION } from './names.ts'
 import { authSecret } from './objects/auth-secret.ts'
 import { planBackupClaim } from './objects/backup-claim.ts'
 import { type Blueprint, COMPONENTS } from './objects/desired.ts'
 import { podTemplateProblem } from './objects/pod-template-problem.ts'
 import type { StatefulSet } from './objects/stateful-set.ts'
-import type { Action, Observed, Pod } from './observed.ts'
+import type { Action, Claim, Observed, Pod } from './observed.ts'
 
 /** What is to be done, and what was found out on the way. */
 export interface Plan {
@@ -161,53 +162,60 @@ function mustBeRecreated(blueprint: Blueprint, observed: Observed): boolean {
   return size !== undefined && bytes(size, 'storage') !== bytes(blueprint.spec.storage.size, 'spec.storage.size')
 }
 
-/** Growth: the claims first, then a StatefulSet whose template says the new size; its pods never stop. */
+/** Growth: the claims first, then a StatefulSet whose template says the new size; its pods never stop. The spec's size, or what autoGrow made of it. */
 function planVolumes(blueprint: Blueprint, observed: Observed): Plan {
   const actions: Action[] = []
   const findings: Finding[] = []
-  const wanted = bytes(blueprint.spec.storage.size, 'spec.storage.size')
+  const growth = growthOf(blueprint, observed)
+  const ofSpec = bytes(blueprint.spec.storage.size, 'spec.storage.size')
   for (const claim of observed.claims) {
     const requested = claim.spec.resources.requests.storage
     const { name } = claim.metadata
+    const itself = growth.kind === 'grow' && growth.claim === name ? growth : undefined
+    const wanted = Math.max(ofSpec, itself?.to ?? 0)
+    const target = Math.max(wanted, bytes(requested, name))
+    // as people wrote it
+    const to = target === ofSpec ? String(blueprint.spec.storage.size) : formatQuantity(target)
     // an unbound claim cannot be changed; it is grown when it is bound
     if (bytes(requested, name) < wanted && claim.status?.phase === 'Bound') {
       if (observed.expandable === false) {
-        findings.push({
-          type: 'Stalled',
-          status: 'True',
-          reason: 'CannotExpand',
-          values: { class: claim.spec.storageClassName ?? '', claim: name, size: requested },
-        })
+        // where nobody asked for a size nothing is stalled: StorageHealthy says it
+        if (!itself)
+          findings.push({
+            type: 'Stalled',
+            status: 'True',
+            reason: 'CannotExpand',
+            values: { class: claim.spec.storageClassName ?? '', claim: name, size: requested },
+          })
         continue
       }
-      const body = { spec: { resources: { requests: { storage: String(blueprint.spec.storage.size) } } } }
+      const seen = observed.probe?.time
+      const annotations = seen !== undefined && { [GROWN_ANNOTATION]: new Date(seen).toISOString() }
+      const body = {
+        ...(annotations && { metadata: { annotations } }),
+        spec: { resources: { requests: { storage: to } } },
+      }
       actions.push({
         kind: 'patch',
         resource: PERSISTENT_VOLUME_CLAIMS,
         namespace: blueprint.namespace,
         name,
         body,
-        why: `grows from ${requested} to ${blueprint.spec.storage.size}`,
+        why: `grows from ${requested} to ${to}${itself ? ` by itself: ${itself.why}` : ''}`,
+        ...(itself && {
+          event: { reason: 'VolumeGrows', values: { claim: name, from: requested, to, why: itself.why } } as const,
+        }),
       })
     }
     const capacity = claim.status?.capacity?.storage
-    const growing = capacity !== undefined && bytes(capacity, name) < Math.max(wanted, bytes(requested, name))
-    if (growing && observed.expandable !== false) {
-      const pending = claim.status?.conditions?.find(
-        condition => condition.type === 'FileSystemResizePending' && condition.status === 'True',
-      )
+    const growing = capacity !== undefined && bytes(capacity, name) < target
+    if (growing && observed.expandable !== false)
       findings.push({
         type: 'Reconciling',
         status: 'True',
         reason: 'Resizing',
-        values: {
-          claim: name,
-          from: capacity,
-          to: String(blueprint.spec.storage.size),
-          detail: pending ? 'waiting for the pod to grow the file system' : 'waiting for the storage',
-        },
+        values: { claim: name, from: capacity, to, detail: whatResizingWaitsFor(claim) },
       })
-    }
   }
   const { statefulSet } = observed
   if (
@@ -226,6 +234,14 @@ function planVolumes(blueprint: Blueprint, observed: Observed): Plan {
       why: 'its claim template cannot be changed; the pods go on',
     })
   return { actions, findings }
+}
+
+function whatResizingWaitsFor({ status }: Claim): string {
+  const on = (type: string) =>
+    status?.conditions?.find(condition => condition.type === type && condition.status === 'True')
+  const error = on('ControllerResizeError') ?? on('NodeResizeError')
+  if (error) return `it failed and is tried again: ${error.message ?? error.type}`
+  return on('FileSystemResizePending') ? 'waiting for the pod to grow the file system' : 'waiting for the storage'
 }
 
 /** A StatefulSet never replaces a pod that is not Ready, so a mistake that was rolled out would stay after it was corrected. */

@@ -6,6 +6,7 @@ import type { Reason } from '../../api/v1alpha1/reasons.ts'
 import { validate } from '../../api/validate.ts'
 import type { Clock } from '../../common/clock.ts'
 import { asKvidxError } from '../../common/errors.ts'
+import { parseNano } from '../../common/quantity.ts'
 import type { KubeApi } from '../../kube/api.ts'
 import { isConflict, isNamespaceTerminating, isNotFound, undefinedIfMissing } from '../../kube/api-error.ts'
 import type { ReconcileResult } from '../../kube/controller.ts'
@@ -23,6 +24,7 @@ import {
 } from '../../kube/resources.ts'
 import { adoptedVolume } from './adoption.ts'
 import { carryOut } from './apply.ts'
+import { growthOf } from './auto-grow.ts'
 import { type BackupStatusOutput, backupStatus, shippingOf } from './backup-status.ts'
 import { type DatabaseCache, observe } from './cache.ts'
 import { planCatalog } from './catalog.ts'
@@ -34,7 +36,7 @@ import { DATABASE_LABEL, FINALIZER, isDataClaim } from './names.ts'
 import type { CronJob } from './objects/cron-jobs.ts'
 import { type Blueprint, blueprintOf } from './objects/desired.ts'
 import { knowsTemplate, NEWEST_TEMPLATE } from './objects/stateful-set.ts'
-import type { Action, Claim, Observed } from './observed.ts'
+import type { Action, Observed } from './observed.ts'
 import { isReady, planAll } from './plan.ts'
 import type { Prober } from './prober.ts'
 import { DATABASES } from './resource.ts'
@@ -146,6 +148,7 @@ export class DatabaseReconciler {
       : [...cloning.actions, ...hibernation.actions, ...plan.actions, ...catalog.actions]
     if (actions.length > 0) this.#options.log.info({ database: key, changes: actions.map(inWords) }, 'changing')
     const outcome = await carryOut(this.#options.api, actions, database.metadata.uid ?? '', signal)
+    this.#tell(database, outcome.done)
     const backups = backupsOf(blueprint, observed, catalog.catalog, this.#options.clock.now())
     const findings = [
       ...readiness(
@@ -181,6 +184,19 @@ export class DatabaseReconciler {
     return { requeueAfter: Math.min(later ?? Number.POSITIVE_INFINITY, nextLook(blueprint, observed, findings)) }
   }
 
+  #tell(database: KvidxDatabase & KubeObject, done: readonly Action[]): void {
+    for (const action of done) {
+      if (action.kind !== 'patch' || !action.event) continue
+      const { reason, values } = action.event
+      this.#options.recorder.record(database, {
+        type: 'Normal',
+        reason,
+        action: 'PatchVolume',
+        note: messageOf(reason, values),
+      })
+    }
+  }
+
   #sayStalled(database: KvidxDatabase & KubeObject, finding: Finding, signal: AbortSignal): Promise<unknown> {
     return this.#status.write(database, withFindings(database, [finding], this.#options.clock.now()), signal)
   }
@@ -204,20 +220,18 @@ export class DatabaseReconciler {
         isReady(pod) !== (probe.status?.ready ?? false)
       if (due) probe = await prober.ask(key, pod, signal)
     }
-    return {
+    const known: Observed = {
       ...seen,
       probe,
-      expandable: await this.#expandable(seen.claims, String(blueprint.spec.storage.size), signal),
+      expandable: undefined,
       namespaceTerminating: false,
       finalSnapshot: undefined,
     }
+    return { ...known, expandable: await this.#expandable(classToGrow(blueprint, known), signal) }
   }
 
-  /** Asked only when a claim is to grow. */
-  async #expandable(claims: readonly Claim[], size: string, signal: AbortSignal): Promise<boolean | undefined> {
-    const claim = claims.find(candidate => candidate.spec.resources.requests.storage !== size)
-    const name = claim?.spec.storageClassName
-    if (!name) return undefined
+  async #expandable(name: string | undefined, signal: AbortSignal): Promise<boolean | undefined> {
+    if (name === undefined) return undefined
     const now = this.#options.clock.monotonic()
     const known = this.#classes.get(name)
     if (known && known.until > now) return known.expandable
@@ -331,6 +345,18 @@ export class DatabaseReconciler {
 /** What is done at once is not worth a word in the conditions; what the pods must follow is. */
 function restarts({ resource }: Action): boolean {
   return resource === STATEFUL_SETS || resource === PODS || resource === PERSISTENT_VOLUME_CLAIMS
+}
+
+/** The class of a claim that is to grow: asked about only then. */
+function classToGrow(blueprint: Blueprint, observed: Observed): string | undefined {
+  const growth = growthOf(blueprint, observed)
+  const size = parseNano(blueprint.spec.storage.size) ?? 0n
+  const claim = observed.claims.find(
+    ({ metadata, spec }) =>
+      (growth.kind === 'grow' && growth.claim === metadata.name) ||
+      (parseNano(spec.resources.requests.storage) ?? 0n) < size,
+  )
+  return claim?.spec.storageClassName
 }
 
 function inWords(action: Action): string {

@@ -2,7 +2,7 @@ import { type Finding, mergeConditions } from '../../api/v1alpha1/conditions.ts'
 import type { KvidxDatabaseStatus } from '../../api/v1alpha1/database-status.ts'
 import { milliseconds } from '../../common/duration.ts'
 import { formatBytes } from '../../common/quantity.ts'
-import { DATA_PORT, DATABASE_LABEL, OPERATIONS_PORT } from './names.ts'
+import { DATA_PORT, DATABASE_LABEL, GROWN_ANNOTATION, OPERATIONS_PORT } from './names.ts'
 import type { Blueprint } from './objects/desired.ts'
 import type { Observed, ProbeStatus } from './observed.ts'
 import { isReady } from './plan.ts'
@@ -116,6 +116,7 @@ function volumesOf(observed: Observed, before: Volumes): Volumes {
         (known?.daysUntilFull === undefined || Math.abs(days - known.daysUntilFull) > 0.2 * known.daysUntilFull)
           ? days
           : known?.daysUntilFull,
+      grownAt: claim.metadata.annotations?.[GROWN_ANNOTATION]?.replace(/\.\d+Z$/, 'Z').slice(0, 40),
       quarantine: known?.quarantine,
     }) as Volumes[number]
   })
