@@ -148,7 +148,9 @@ export class DatabaseReconciler {
       : [...cloning.actions, ...hibernation.actions, ...plan.actions, ...catalog.actions]
     if (actions.length > 0) this.#options.log.info({ database: key, changes: actions.map(inWords) }, 'changing')
     const outcome = await carryOut(this.#options.api, actions, database.metadata.uid ?? '', signal)
-    this.#tell(database, outcome.done)
+    for (const action of outcome.done)
+      if (action.kind === 'patch' && action.event)
+        this.#tell(database, 'PatchVolume', action.event.reason, action.event.values)
     const backups = backupsOf(blueprint, observed, catalog.catalog, this.#options.clock.now())
     const findings = [
       ...readiness(
@@ -173,28 +175,13 @@ export class DatabaseReconciler {
       signal,
     )
     const adopted = later === undefined ? adoptedVolume(database, observed) : undefined
-    if (adopted)
-      this.#options.recorder.record(database, {
-        type: 'Normal',
-        reason: 'VolumeAdopted',
-        action: 'AdoptVolume',
-        note: messageOf('VolumeAdopted', adopted),
-      })
+    if (adopted) this.#tell(database, 'AdoptVolume', 'VolumeAdopted', adopted)
     if (outcome.error !== undefined) throw outcome.error
     return { requeueAfter: Math.min(later ?? Number.POSITIVE_INFINITY, nextLook(blueprint, observed, findings)) }
   }
 
-  #tell(database: KvidxDatabase & KubeObject, done: readonly Action[]): void {
-    for (const action of done) {
-      if (action.kind !== 'patch' || !action.event) continue
-      const { reason, values } = action.event
-      this.#options.recorder.record(database, {
-        type: 'Normal',
-        reason,
-        action: 'PatchVolume',
-        note: messageOf(reason, values),
-      })
-    }
+  #tell(database: KubeObject, action: string, reason: Reason, values: Readonly<Record<string, string | number>>): void {
+    this.#options.recorder.record(database, { type: 'Normal', reason, action, note: messageOf(reason, values) })
   }
 
   #sayStalled(database: KvidxDatabase & KubeObject, finding: Finding, signal: AbortSignal): Promise<unknown> {
