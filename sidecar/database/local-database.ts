@@ -247,7 +247,7 @@ export class LocalDatabase implements Database {
   }
 
   async scan(options: ScanOptions, signal: AbortSignal): Promise<RecordStream> {
-    const snapshot = await this.session().readers.snapshot(signal)
+    const snapshot = await this.session().readers.snapshot(signal, isExport(options))
     const chunks = snapshot.stream({ kind: 'records', options, now: BigInt(this.#clock.now()) }, signal)
     return { position: snapshot.state.position, state: snapshot.state, chunks: releasing(chunks, snapshot) }
   }
@@ -269,7 +269,7 @@ export class LocalDatabase implements Database {
 
   /** One snapshot for a backup; the caller releases it. */
   async snapshot(signal: AbortSignal): Promise<BackupSnapshot> {
-    const snapshot = await this.session().readers.snapshot(signal)
+    const snapshot = await this.session().readers.snapshot(signal, true)
     return Object.assign(snapshot, { epochs: this.epochs })
   }
 
@@ -507,6 +507,11 @@ export function nextEpoch(
 
 function addsData(operation: Operation): boolean {
   return operation.op !== 'remove' && operation.op !== 'removeRange' && operation.op !== 'expiry'
+}
+
+/** Reads so much that every thread shall take part. */
+function isExport({ format, descending, limit }: ScanOptions): boolean {
+  return format === 'binary' && !descending && limit === undefined
 }
 
 async function* releasing(chunks: AsyncIterable<Uint8Array>, snapshot: ReaderSnapshot): AsyncGenerator<Uint8Array> {

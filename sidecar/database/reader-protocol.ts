@@ -1,5 +1,6 @@
 import type { EngineFigures, EngineShare, IntegrityReport, KeyRange } from '../engine/engine.ts'
 import type { ScanOptions } from './database.ts'
+import type { PackedChunk } from './packed-stream.ts'
 import type { PlainError } from './writer-protocol.ts'
 
 /** What goes between the servers' thread and a reader's thread. */
@@ -24,8 +25,10 @@ export interface ScanTotals {
 
 /** Calls on a snapshot. */
 export interface SnapshotCalls {
-  /** Visible records of a range at `now`. */
-  count: [{ range: KeyRange; now: bigint }, { count: number }]
+  /** Records of a range that are visible at `now`; without `now` all that are stored. */
+  count: [{ range: KeyRange; now: bigint | undefined }, { count: number }]
+  /** See EngineSnapshot.pack; the buffer is used again. */
+  pack: [{ range: KeyRange; visibleAt: bigint | undefined; buffer: ArrayBuffer | undefined }, PackedChunk]
   bounds: [{ now: bigint }, { minKey?: bigint; maxKey?: bigint }]
   totals: [Record<string, never>, ScanTotals]
 }

@@ -3,8 +3,17 @@ import { KvidxError } from '../../src/common/errors.ts'
 import type { EngineSnapshot } from '../engine/engine.ts'
 import { openReader } from '../engine/open.ts'
 import type { DatabaseState } from './database.ts'
+import { PACK_CHUNK } from './packed-stream.ts'
 import type { FromReader, ReaderCalls, ReaderData, SnapshotCalls, ToReader } from './reader-protocol.ts'
-import { countVisible, expirySlices, recordSlices, type Slice, totalsOf, visibleBounds } from './record-stream.ts'
+import {
+  countStored,
+  countVisible,
+  expirySlices,
+  recordSlices,
+  type Slice,
+  totalsOf,
+  visibleBounds,
+} from './record-stream.ts'
 import { decodeState, EMPTY_STATE, META } from './state.ts'
 import { toPlain } from './writer-protocol.ts'
 
@@ -51,7 +60,8 @@ port.on('message', (message: ToReader) => {
       return
     case 'call':
       return attempt(message.id, () => {
-        if (message.name === 'totals') sumUp(message.id, snapshotOf(message.snapshot))
+        if (message.name === 'pack') pack(message.id, message.snapshot, message.args as SnapshotCalls['pack'][0])
+        else if (message.name === 'totals') sumUp(message.id, snapshotOf(message.snapshot))
         else post({ type: 'result', id: message.id, value: run(message) })
         if (message.name === 'close') port.close()
       })
@@ -84,12 +94,32 @@ function run(message: ToReader & { type: 'call' }): unknown {
   if (message.name === 'count') {
     const { range, now } = message.args as SnapshotCalls['count'][0]
     const { snapshot, state } = snapshotOf(message.snapshot)
-    return { count: countVisible(snapshot, state, range, now) }
+    return {
+      count: now === undefined ? countStored(snapshot, state, range) : countVisible(snapshot, state, range, now),
+    }
   }
   if (message.name === 'bounds')
     return visibleBounds(snapshotOf(message.snapshot).snapshot, (message.args as SnapshotCalls['bounds'][0]).now)
-  if (message.name === 'totals') return undefined
+  if (message.name === 'totals' || message.name === 'pack') return undefined
   return calls[message.name](message.args as never, message.id)
+}
+
+/** One stretch of a parallel stream; the chunk is transferred. */
+function pack(id: number, snapshot: number | undefined, { range, visibleAt, buffer }: SnapshotCalls['pack'][0]): void {
+  let target = new Uint8Array(buffer ?? new ArrayBuffer(PACK_CHUNK))
+  const { snapshot: view } = snapshotOf(snapshot)
+  let packed = view.pack(range, visibleAt, target)
+  if (packed.bytes === 0 && packed.needed > target.length) {
+    // a record larger than a chunk has one of its own
+    target = new Uint8Array(packed.needed)
+    packed = view.pack(range, visibleAt, target)
+  }
+  const value = {
+    chunk: target.subarray(0, packed.bytes),
+    records: packed.records,
+    ...(packed.next !== undefined && { next: packed.next }),
+  }
+  post({ type: 'result', id, value }, [target.buffer])
 }
 
 /** A slice a turn, so that the other jobs of this thread go on. */

@@ -3,6 +3,7 @@ import { KvidxError } from '../../src/common/errors.ts'
 import { workerUrl } from '../../src/common/worker-url.ts'
 import type { EngineShare } from '../engine/engine.ts'
 import type { DatabaseState } from './database.ts'
+import { type PackLane, packedStream } from './packed-stream.ts'
 import type { FromReader, ReaderCalls, SnapshotCalls, StreamSpec, ToReader } from './reader-protocol.ts'
 import { decodeState, EMPTY_STATE } from './state.ts'
 import { fromPlain } from './writer-protocol.ts'
@@ -53,12 +54,18 @@ class ReaderThread {
     this.#listeners.delete(id)
   }
 
-  post(message: ToReader): void {
-    if (!this.#failure) this.#worker.postMessage(message)
+  post(message: ToReader, transfer: ArrayBuffer[] = []): void {
+    if (!this.#failure) this.#worker.postMessage(message, transfer)
   }
 
   /** Sends and waits for the one answer that belongs to `id`. */
-  ask(id: number, message: ToReader, signal?: AbortSignal, progress?: ProgressListener): Promise<FromReader> {
+  ask(
+    id: number,
+    message: ToReader,
+    signal?: AbortSignal,
+    progress?: ProgressListener,
+    transfer: ArrayBuffer[] = [],
+  ): Promise<FromReader> {
     return new Promise((resolve, reject) => {
       const cancel = () => this.post({ type: 'cancel', id })
       const settle = (then: () => void) => {
@@ -73,8 +80,13 @@ class ReaderThread {
         else settle(() => resolve(answer))
       })
       signal?.addEventListener('abort', cancel, { once: true })
-      this.post(message)
+      this.post(message, transfer)
     })
+  }
+
+  /** Opens a snapshot under this id and says what state it holds. */
+  async openSnapshot(id: number): Promise<Uint8Array> {
+    return ((await this.ask(id, { type: 'snapshot', id })) as FromReader & { type: 'state' }).state
   }
 
   /** Ends a job with an error, here and in the thread. */
@@ -113,21 +125,28 @@ export interface HeldSnapshot {
   cut(error: KvidxError): void
 }
 
-/** The threads for everything that takes longer than a point read. */
+/** A snapshot in a thread; `id` names it there. */
+interface Lane {
+  readonly thread: ReaderThread
+  readonly id: number
+}
+
+/** Attempts to find several threads at the same commit. */
+const ATTEMPTS = 8
+
+/** The threads for everything that takes longer than a point read. Each is started when there is work for it: it costs some 13 MiB. */
 export class Readers {
-  readonly #threads: ReaderThread[]
+  readonly #threads: (ReaderThread | Promise<ReaderThread>)[] = []
   readonly #share: EngineShare
+  readonly #most: number
   /** Oldest first. */
   readonly #held = new Set<HeldSnapshot>()
   #closed = false
 
-  private constructor(share: EngineShare, threads: ReaderThread[]) {
+  /** @param most threads at most */
+  constructor(share: EngineShare, most: number) {
     this.#share = share
-    this.#threads = threads
-  }
-
-  static async open(share: EngineShare, count: number): Promise<Readers> {
-    return new Readers(share, await Promise.all(Array.from({ length: count }, () => startThread(share))))
+    this.#most = most
   }
 
   /** Open snapshots, oldest first. */
@@ -135,19 +154,18 @@ export class Readers {
     return [...this.#held]
   }
 
-  async snapshot(signal?: AbortSignal): Promise<ReaderSnapshot> {
+  /** @param parallel every thread shall read it, because most of the database will be read */
+  async snapshot(signal?: AbortSignal, parallel = false): Promise<ReaderSnapshot> {
     signal?.throwIfAborted()
-    const thread = await this.#leastLoaded()
-    thread.load++
-    const id = thread.newId()
+    const { state, lanes } = parallel ? await this.#openOnAll() : await this.#openOn(await this.#leastLoaded())
     let released = false
     let cutBy: KvidxError | undefined
-    const jobs = new Set<number>()
+    const jobs = new Map<number, ReaderThread>()
     const held: HeldSnapshot = {
       baseline: undefined,
       cut: error => {
         cutBy = error
-        for (const job of jobs) thread.fail(job, error)
+        for (const [job, thread] of jobs) thread.fail(job, error)
         release()
       },
     }
@@ -155,33 +173,37 @@ export class Readers {
       if (released) return
       released = true
       this.#held.delete(held)
-      thread.load--
-      thread.post({ type: 'release', snapshot: id })
+      for (const lane of lanes) letGo(lane)
     }
-    try {
-      const answer = await thread.ask(id, { type: 'snapshot', id })
-      const bytes = (answer as FromReader & { type: 'state' }).state
-      this.#held.add(held)
-      return {
-        state: bytes.length === 0 ? EMPTY_STATE : decodeState(bytes),
-        stream: (spec, streamSignal) => streamOf(thread, id, spec, jobs, () => cutBy, streamSignal),
-        call: async (name, args, callSignal, progress) => {
-          if (cutBy) throw cutBy
-          const callId = thread.newId()
-          const message = { type: 'call', id: callId, snapshot: id, name, args } as const
-          jobs.add(callId)
-          try {
-            const result = await thread.ask(callId, message, callSignal, progress)
-            return (result as FromReader & { type: 'result' }).value as never
-          } finally {
-            jobs.delete(callId)
-          }
-        },
-        release,
+    this.#held.add(held)
+    const [first] = lanes as [Lane, ...Lane[]]
+    const ask = async <N extends keyof SnapshotCalls>(
+      { thread, id }: Lane,
+      name: N,
+      args: SnapshotCalls[N][0],
+      callSignal?: AbortSignal,
+      progress?: ProgressListener,
+      transfer: ArrayBuffer[] = [],
+    ): Promise<SnapshotCalls[N][1]> => {
+      if (cutBy) throw cutBy
+      const callId = thread.newId()
+      const message = { type: 'call', id: callId, snapshot: id, name, args } as const
+      jobs.set(callId, thread)
+      try {
+        const result = await thread.ask(callId, message, callSignal, progress, transfer)
+        return (result as FromReader & { type: 'result' }).value as never
+      } finally {
+        jobs.delete(callId)
       }
-    } catch (error) {
-      release()
-      throw error
+    }
+    return {
+      state: state.length === 0 ? EMPTY_STATE : decodeState(state),
+      stream: (spec, streamSignal) =>
+        isPacked(spec)
+          ? packed(lanes, spec, ask, streamSignal)
+          : streamOf(first.thread, first.id, spec, jobs, () => cutBy, streamSignal),
+      call: (name, args, callSignal, progress) => ask(first, name, args, callSignal, progress),
+      release,
     }
   }
 
@@ -205,16 +227,126 @@ export class Readers {
 
   async close(): Promise<void> {
     this.#closed = true
-    await Promise.all(this.#threads.map(thread => thread.end()))
+    const threads = await Promise.allSettled(this.#threads)
+    await Promise.all(threads.map(thread => thread.status === 'fulfilled' && thread.value.end()))
+  }
+
+  async #openOn(thread: ReaderThread): Promise<{ state: Uint8Array; lanes: readonly Lane[] }> {
+    const lane = { thread, id: thread.newId() }
+    thread.load++
+    try {
+      return { state: await thread.openSnapshot(lane.id), lanes: [lane] }
+    } catch (error) {
+      letGo(lane)
+      throw error
+    }
+  }
+
+  /** The same moment in every thread. Under a storm of commits they may never meet: then one of them reads alone. */
+  async #openOnAll(): Promise<{ state: Uint8Array; lanes: readonly Lane[] }> {
+    const threads = await this.#all()
+    for (let attempt = 0; ; attempt++) {
+      const opened = await Promise.allSettled(threads.map(thread => this.#openOn(thread)))
+      const lanes = opened.flatMap(result => (result.status === 'fulfilled' ? result.value.lanes : []))
+      const failed = opened.find(result => result.status === 'rejected')
+      if (failed) {
+        lanes.forEach(letGo)
+        throw failed.reason
+      }
+      const states = opened.flatMap(result => (result.status === 'fulfilled' ? [result.value.state] : []))
+      const [state] = states as [Uint8Array, ...Uint8Array[]]
+      if (states.every(other => Buffer.compare(other, state) === 0)) return { state, lanes }
+      if (attempt < ATTEMPTS) lanes.forEach(letGo)
+      else {
+        lanes.slice(1).forEach(letGo)
+        return { state, lanes: lanes.slice(0, 1) }
+      }
+    }
+  }
+
+  async #all(): Promise<readonly ReaderThread[]> {
+    this.#ensureOpen()
+    while (this.#threads.length < this.#most) void this.#start(this.#threads.length)
+    await Promise.all(this.#threads)
+    this.#replaceDead()
+    return Promise.all(this.#threads)
+  }
+
+  /** An idle thread, else a new one, else that with the least to do. */
+  async #leastLoaded(): Promise<ReaderThread> {
+    this.#ensureOpen()
+    this.#replaceDead()
+    const idle = this.#threads.find(thread => thread instanceof ReaderThread && thread.load === 0)
+    if (idle) return idle
+    if (this.#threads.length < this.#most) return this.#start(this.#threads.length)
+    const threads = await Promise.all(this.#threads)
+    return threads.reduce((best, thread) => (thread.load < best.load ? thread : best))
   }
 
   /** A thread that died (a corrupt page, say) is replaced when it is next needed. */
-  async #leastLoaded(): Promise<ReaderThread> {
-    if (this.#closed) throw new KvidxError('not_ready', 'the database is closed')
-    const dead = this.#threads.findIndex(thread => !thread.alive)
-    if (dead >= 0) this.#threads[dead] = await startThread(this.#share)
-    return this.#threads.reduce((best, thread) => (thread.load < best.load ? thread : best))
+  #replaceDead(): void {
+    for (const [index, thread] of this.#threads.entries())
+      if (thread instanceof ReaderThread && !thread.alive) void this.#start(index)
   }
+
+  #start(index: number): Promise<ReaderThread> {
+    const starting = startThread(this.#share)
+    this.#threads[index] = starting
+    starting.then(
+      thread => {
+        this.#threads[index] = thread
+      },
+      // whoever waits for it is told; the next one tries again
+      () => {
+        const at = this.#threads.indexOf(starting)
+        if (at >= 0) this.#threads.splice(at, 1)
+      },
+    )
+    return starting
+  }
+
+  #ensureOpen(): void {
+    if (this.#closed) throw new KvidxError('not_ready', 'the database is closed')
+  }
+}
+
+function letGo({ thread, id }: Lane): void {
+  thread.load--
+  thread.post({ type: 'release', snapshot: id })
+}
+
+/** Whole records in key order: what the engines can pack. */
+function isPacked(spec: StreamSpec): spec is StreamSpec & { kind: 'records' } {
+  return (
+    spec.kind === 'records' &&
+    spec.options.format === 'binary' &&
+    !spec.options.descending &&
+    spec.options.limit === undefined
+  )
+}
+
+async function* packed(
+  lanes: readonly Lane[],
+  { options, now }: StreamSpec & { kind: 'records' },
+  ask: <N extends keyof SnapshotCalls>(
+    lane: Lane,
+    name: N,
+    args: SnapshotCalls[N][0],
+    signal?: AbortSignal,
+    progress?: ProgressListener,
+    transfer?: ArrayBuffer[],
+  ) => Promise<SnapshotCalls[N][1]>,
+  signal?: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  const { range, stored } = options
+  const visibleAt = stored ? undefined : now
+  const { count } = await ask(lanes[0] as Lane, 'count', { range, now: visibleAt }, signal)
+  const packers = lanes.map(
+    (lane): PackLane =>
+      (stretch, buffer) =>
+        ask(lane, 'pack', { range: stretch, visibleAt, buffer }, undefined, undefined, buffer ? [buffer] : []),
+  )
+  yield* packedStream(packers, range, count, signal)
 }
 
 function startThread(share: EngineShare): Promise<ReaderThread> {
@@ -235,14 +367,14 @@ async function* streamOf(
   thread: ReaderThread,
   snapshot: number,
   spec: StreamSpec,
-  jobs: Set<number>,
+  jobs: Map<number, ReaderThread>,
   cutBy: () => KvidxError | undefined,
   signal?: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
   const cut = cutBy()
   if (cut) throw cut
   const id = thread.newId()
-  jobs.add(id)
+  jobs.set(id, thread)
   const arrived: Array<FromReader | KvidxError> = []
   let wake: (() => void) | undefined
   const stop = () => wake?.()

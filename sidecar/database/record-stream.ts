@@ -169,7 +169,8 @@ export function totalsOf(snapshot: ReadView): { step(): ScanTotals | undefined; 
   }
 }
 
-function countStored(snapshot: EngineSnapshot, state: DatabaseState, range: KeyRange): number {
+/** Exact, and at once where it is everything. */
+export function countStored(snapshot: EngineSnapshot, state: DatabaseState, range: KeyRange): number {
   return range.start === 0n && range.end === LAST_KEY ? Number(state.count) : snapshot.count(range)
 }
 

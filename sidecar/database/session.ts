@@ -35,7 +35,7 @@ export async function openSession(config: DatabaseConfig, directory: string): Pr
     await writer.close()
   }
   try {
-    readers = await Readers.open(writer.share, READER_THREADS)
+    readers = new Readers(writer.share, READER_THREADS)
     points = await openReader(writer.share)
     return { writer, readers, points, close }
   } catch (error) {

@@ -45,6 +45,17 @@ export interface LogFrame {
   readonly frame: Uint8Array
 }
 
+/** Records that were packed one behind the other. */
+export interface Packed {
+  /** Bytes of the target that were used. */
+  readonly bytes: number
+  readonly records: number
+  /** The first key that was not looked at, because there was no room left or the call had lasted long enough; undefined: the range is through. */
+  readonly next: Key | undefined
+  /** Bytes that the record of `next` needs, when nothing else stopped it. */
+  readonly needed: number
+}
+
 /** A consistent view of the whole database. */
 export interface ReadView {
   get(key: Key): StoredRecord | undefined
@@ -189,5 +200,10 @@ export interface EngineReader {
 export interface EngineSnapshot extends ReadView {
   /** Counts without decoding data. */
   count(range: KeyRange): number
+  /**
+   * Writes records in key order as kvidxkit's BINARY export has them (docs/formats.md, section 5), without making objects of them: what reads a
+   * whole database costs a fraction of a scan. Expired records are left out; `visibleAt` undefined takes all.
+   */
+  pack(range: KeyRange, visibleAt: bigint | undefined, target: Uint8Array): Packed
   release(): void
 }

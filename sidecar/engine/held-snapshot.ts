@@ -1,9 +1,10 @@
 import { KvidxError } from '../../src/common/errors.ts'
-import type { EngineSnapshot, Key, KeyRange, LogFrame, ReadView, StoredRecord, Visit } from './engine.ts'
+import type { EngineSnapshot, Key, KeyRange, LogFrame, Packed, ReadView, StoredRecord, Visit } from './engine.ts'
 
-/** A view that can count. */
+/** A view that can do what a snapshot can. */
 export interface CountingView extends ReadView {
   count(range: KeyRange): number
+  pack(range: KeyRange, visibleAt: bigint | undefined, target: Uint8Array): Packed
 }
 
 /**
@@ -29,6 +30,10 @@ export class HeldSnapshot implements EngineSnapshot {
 
   count(range: KeyRange): number {
     return this.#held().count(range)
+  }
+
+  pack(range: KeyRange, visibleAt: bigint | undefined, target: Uint8Array): Packed {
+    return this.#held().pack(range, visibleAt, target)
   }
 
   scanExpiries(until: bigint, limit: number, visit: Visit<{ key: Key; expiresAt: bigint }>): number {

@@ -1,4 +1,5 @@
 import type { Position } from '../database/operation.ts'
+import { giveBack } from '../database/packed-stream.ts'
 import { formatPosition } from '../database/position.ts'
 import { ClientGone, type Exchange } from './exchange.ts'
 
@@ -30,7 +31,9 @@ export async function sendStream(
     writeHead(exchange, position, headers)
     for (; !step.done; step = await iterator.next()) {
       if (res.destroyed) throw new ClientGone('the client went away')
-      if (step.value.byteLength > 0 && !res.write(step.value)) await drained(exchange)
+      if (step.value.byteLength === 0) continue
+      const chunk = step.value
+      if (!res.write(chunk, () => giveBack(chunk))) await drained(exchange)
     }
   } finally {
     await iterator.return?.()

@@ -1,5 +1,6 @@
-import type { Key, KeyRange, LogFrame, ReadView, StoredRecord, Visit } from '../engine.ts'
+import type { Key, KeyRange, LogFrame, Packed, ReadView, StoredRecord, Visit } from '../engine.ts'
 import { EVERY_KEY } from '../engine.ts'
+import { packByScan } from '../pack.ts'
 import type { Environment, ReadTransaction } from './environment.ts'
 import { guarded } from './errors.ts'
 
@@ -41,6 +42,10 @@ export class LmdbView implements ReadView {
       }
       return visited
     })
+  }
+
+  pack(range: KeyRange, visibleAt: bigint | undefined, target: Uint8Array): Packed {
+    return packByScan(this, range, visibleAt, target)
   }
 
   count(range: KeyRange): number {

@@ -1,5 +1,5 @@
 import type { StoredRecord } from '../engine.ts'
-import { type Address, type Block, copyNative, copyOut } from '../native/memory.ts'
+import { type Address, type Block, copyNative, copyOut, wordsAt } from '../native/memory.ts'
 import { decodeRecord } from './record.ts'
 import { BORROWED_LIMIT, FRAME_VALUE, type Session } from './session.ts'
 
@@ -39,6 +39,9 @@ export class Cursor {
   readonly #boundLength: number
   #started = false
   #closed = false
+  #value: Address = 0
+  #keyAddress: Address = 0
+  #keyView: DataView | undefined
 
   constructor(session: Session, family: Address, options: CursorOptions = {}) {
     session.ensureOpen()
@@ -143,6 +146,35 @@ export class Cursor {
     }
     const bytes = copyOut(address, length)
     return decodeRecord(key, bytes, new BigUint64Array(bytes.buffer, 0, 3), 0, length)
+  }
+
+  /** Finds the present value and returns its length; `packInto` copies it. */
+  locateValue(): number {
+    this.#value = this.#session.library.rocksdb_iter_value(this.#iterator, this.#frame.address + VALUE_LENGTH)
+    return this.#lengths[VALUE_LENGTH / 4] ?? 0
+  }
+
+  /**
+   * Copies the located value (term, cmd, expiresAt, data) behind 8 bytes that get the key, little-endian: a packed record whose length field still
+   * holds the expiry.
+   */
+  packInto(block: Block, at: number, valueLength: number): void {
+    copyNative(block.address + at + 8, this.#value, valueLength)
+    const address = this.#session.library.rocksdb_iter_key(this.#iterator, this.#frame.address + KEY_LENGTH)
+    let key: DataView | undefined
+    if (address === this.#keyAddress) {
+      // the iterator mostly builds its keys in one place, and a look there costs less than a call
+      this.#keyView ??= new DataView(wordsAt(address, 1).buffer)
+      key = this.#keyView
+    } else {
+      this.#keyAddress = address
+      this.#keyView = undefined
+      copyNative(this.#frame.address + KEY, address, 8)
+    }
+    const source = key ?? this.#frame.data
+    const from = key ? 0 : KEY
+    block.data.setUint32(at, source.getUint32(from + 4), true)
+    block.data.setUint32(at + 4, source.getUint32(from), true)
   }
 
   close(): void {

@@ -1,9 +1,10 @@
 import { KvidxError } from '../../../src/common/errors.ts'
-import type { Key, KeyRange, LogFrame, ReadView, StoredRecord, Visit } from '../engine.ts'
+import type { Key, KeyRange, LogFrame, Packed, ReadView, StoredRecord, Visit } from '../engine.ts'
 import type { Address } from '../native/memory.ts'
 import { Block, copyNative, copyOut } from '../native/memory.ts'
+import { PACKED_HEADER, Packer, setLength } from '../pack.ts'
 import { Cursor, type CursorOptions, expiryBytes, keyBytes } from './cursor.ts'
-import { decodeCopy, decodeRecord } from './record.ts'
+import { decodeCopy, decodeRecord, HEADER } from './record.ts'
 import { BORROWED_LIMIT, type Session } from './session.ts'
 
 const MAX = 0xffff_ffff_ffff_ffffn
@@ -18,6 +19,8 @@ export class RocksView implements ReadView {
   readonly #readOptions: Address
   /** A record found by `get` lies here until the next `get`. */
   #found: Block | undefined
+  /** Records on their way to a target of `pack`. */
+  #packed: Block | undefined
   #freed = false
 
   /** @param snapshot address of a RocksDB snapshot, 0: every call sees the newest commit */
@@ -101,6 +104,39 @@ export class RocksView implements ReadView {
     return visited
   }
 
+  pack(range: KeyRange, visibleAt: bigint | undefined, target: Uint8Array): Packed {
+    const packer = new Packer(target, visibleAt)
+    if (range.start > range.end) return packer.result()
+    if (!this.#packed || this.#packed.size < target.length) {
+      this.#packed?.free()
+      this.#packed = new Block(target.length)
+    }
+    const block = this.#packed
+    const cursor = this.records(range, false)
+    try {
+      while (cursor.next()) {
+        const length = cursor.locateValue()
+        const dataBytes = length - HEADER
+        const at = packer.length
+        if (!packer.hasRoomFor(dataBytes)) {
+          packer.stop(cursor.key(), dataBytes)
+          break
+        }
+        cursor.packInto(block, at, length)
+        packer.seen++
+        const expires = at + PACKED_HEADER - 8
+        if (!packer.isVisible64(block.data, expires)) continue
+        setLength(block.data, expires, dataBytes)
+        packer.length = at + PACKED_HEADER + dataBytes
+        packer.records++
+      }
+    } finally {
+      cursor.close()
+    }
+    target.set(block.bytes.subarray(0, packer.length))
+    return packer.result()
+  }
+
   scanExpiries(until: bigint, limit: number, visit: Visit<{ key: Key; expiresAt: bigint }>): number {
     if (limit <= 0) return 0
     let visited = 0
@@ -182,6 +218,8 @@ export class RocksView implements ReadView {
     this.session.library.rocksdb_readoptions_destroy(this.#readOptions)
     this.#found?.free()
     this.#found = undefined
+    this.#packed?.free()
+    this.#packed = undefined
   }
 }
 

@@ -1,5 +1,6 @@
 import type { Statement } from 'better-sqlite3'
-import type { Key, KeyRange, LogFrame, ReadView, StoredRecord, Visit } from '../engine.ts'
+import type { Key, KeyRange, LogFrame, Packed, ReadView, StoredRecord, Visit } from '../engine.ts'
+import { packByScan } from '../pack.ts'
 import type { Connection } from './connection.ts'
 import { guarded } from './errors.ts'
 import { type RowRange, rowRanges, toSigned, toUnsigned } from './integer.ts'
@@ -89,6 +90,10 @@ export class SqliteView implements ReadView {
       }
       return visited
     })
+  }
+
+  pack(range: KeyRange, visibleAt: bigint | undefined, target: Uint8Array): Packed {
+    return packByScan(this, range, visibleAt, target)
   }
 
   count(range: KeyRange): number {

@@ -1,6 +1,7 @@
 import { Bench, type Subject } from './contract/bench.ts'
 import { concurrencyContract } from './contract/concurrency.ts'
 import { fileContract } from './contract/files.ts'
+import { packingContract } from './contract/packing.ts'
 import { recordContract } from './contract/records.ts'
 import { transactionContract } from './contract/transactions.ts'
 
@@ -9,6 +10,7 @@ export function engineContract(subject: Subject): void {
   const bench = new Bench(subject)
   recordContract(bench)
   transactionContract(bench)
+  packingContract(bench)
   concurrencyContract(bench)
   fileContract(bench)
 }
