@@ -124,6 +124,8 @@ export interface EngineShare {
   readonly options: EngineOptions
   /** RocksDB: addresses of the open database and its column families. */
   readonly handles?: Readonly<Record<string, number>>
+  /** SQLite with a WAL: descriptors of its files, which live as long as the writer. */
+  readonly files?: { readonly main: number; readonly wal: number; readonly shm: number }
   /** SQLite, LMDB: counts commits, so that a reader in another thread knows whether what it holds is of the last one. */
   readonly commits?: SharedArrayBuffer
 }

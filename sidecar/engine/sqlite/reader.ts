@@ -18,9 +18,12 @@ import { sqliteFigures } from './figures.ts'
 import { checkSqlite } from './integrity.ts'
 import { PointReader } from './point-reader.ts'
 import { hasExpiries, SqliteView } from './view.ts'
+import { type DatabaseFiles, WalMoment } from './wal-pages.ts'
 
 /** Connections kept for snapshots to come; more than these are closed on release. */
 const IDLE_SNAPSHOTS = 4
+/** Attempts to begin a transaction between two commits. */
+const BEGINNINGS = 4
 
 /** A connection that a snapshot has to itself, with the statements it has prepared. */
 interface Moment {
@@ -37,11 +40,13 @@ class SqliteReader implements EngineReader {
   readonly #options: EngineOptions
   readonly #connection: Connection
   readonly #points: PointReader
+  readonly #files: DatabaseFiles | undefined
   readonly #idle: Moment[] = []
   readonly #snapshots = new Set<HeldSnapshot>()
 
-  constructor({ options, commits }: EngineShare) {
+  constructor({ options, commits, files }: EngineShare) {
     this.#options = options
+    this.#files = files
     this.#connection = connectReader(options, 'point')
     // Without a WAL a transaction that reads share would hold up the writer.
     const counter = commits && hasWal(options.tuning) ? new CommitCounter(commits) : undefined
@@ -60,9 +65,7 @@ class SqliteReader implements EngineReader {
     return guarded(this.#options.directory, 'take a snapshot', () => {
       const moment = this.#idle.pop() ?? this.#openMoment()
       try {
-        moment.connection.exec('BEGIN')
-        // BEGIN alone pins nothing: the first read does, and this one is needed anyway.
-        moment.view.expiring = hasExpiries(moment.connection)
+        this.#begin(moment)
       } catch (thrown) {
         moment.connection.close()
         throw thrown
@@ -110,13 +113,30 @@ class SqliteReader implements EngineReader {
     this.#connection.close()
   }
 
+  /** Begins the read transaction, and finds out where its pages are unless commits come in between again and again. */
+  #begin({ connection, view }: Moment): void {
+    const files = this.#files
+    for (let attempt = 1; ; attempt++) {
+      const before = files && WalMoment.read(files)
+      connection.exec('BEGIN')
+      // BEGIN alone pins nothing: the first read does, and this one is needed anyway.
+      view.expiring = hasExpiries(connection)
+      const moment = files && WalMoment.read(files)
+      const known = before !== undefined && moment?.sameAs(before)
+      if (files && moment && known) view.usePages({ files, moment })
+      if (!files || known || attempt === BEGINNINGS) return
+      connection.exec('ROLLBACK')
+    }
+  }
+
   #openMoment(): Moment {
     const connection = connectReader(this.#options, 'snapshot')
     return { connection, view: new SqliteView(connection, this.#options.directory, true) }
   }
 
   #giveBack(moment: Moment): void {
-    const { connection } = moment
+    const { connection, view } = moment
+    view.usePages(undefined)
     connection.exec('ROLLBACK')
     if (this.#connection.open && this.#idle.length < IDLE_SNAPSHOTS) this.#idle.push(moment)
     else connection.close()

@@ -4,6 +4,9 @@ import { packByScan } from '../pack.ts'
 import type { Connection } from './connection.ts'
 import { guarded } from './errors.ts'
 import { type RowRange, rowRanges, toSigned, toUnsigned } from './integer.ts'
+import { PagePacker } from './page-pack.ts'
+import { OddPage } from './table-walk.ts'
+import type { DatabaseFiles, WalMoment } from './wal-pages.ts'
 
 /** Rows fetched by one call: enough to make the call cheap, and with INLINE_BYTES a bound on memory (4 MiB). */
 const MOST_ROWS = 256
@@ -44,6 +47,9 @@ export class SqliteView implements ReadView {
   readonly #pointWithExpiry: Statement<[bigint], PointRow>
   readonly #meta: Statement<[string], Uint8Array>
   #pageRows = FIRST_ROWS
+  #pages: { readonly files: DatabaseFiles; readonly moment: WalMoment } | undefined
+  /** null: there is none for this transaction. */
+  #packer: PagePacker | null | undefined
   expiring: boolean
 
   constructor(connection: Connection, directory: string, expiring: boolean) {
@@ -93,7 +99,10 @@ export class SqliteView implements ReadView {
   }
 
   pack(range: KeyRange, visibleAt: bigint | undefined, target: Uint8Array): Packed {
-    return packByScan(this, range, visibleAt, target)
+    return guarded(this.#directory, 'pack records', () => {
+      if (this.#packer === undefined) this.#packer = this.#openPacker()
+      return this.#packer?.pack(range, visibleAt, target) ?? packByScan(this, range, visibleAt, target)
+    })
   }
 
   count(range: KeyRange): number {
@@ -151,6 +160,22 @@ export class SqliteView implements ReadView {
         next = lastRow[0] + 1n
       }
     })
+  }
+
+  /** Where the pages of the present read transaction are; undefined: nobody knows, or it has ended. */
+  usePages(pages: { readonly files: DatabaseFiles; readonly moment: WalMoment } | undefined): void {
+    this.#pages = pages
+    this.#packer = undefined
+  }
+
+  #openPacker(): PagePacker | null {
+    if (!this.#pages) return null
+    try {
+      return new PagePacker(this.#connection, this, this.#pages.files, this.#pages.moment)
+    } catch (thrown) {
+      if (thrown instanceof OddPage) return null
+      throw thrown
+    }
   }
 
   *#records(run: RowRange, descending: boolean): Generator<Row> {

@@ -11,6 +11,7 @@ import { guarded } from './errors.ts'
 import { sqliteFigures } from './figures.ts'
 import { SqliteTransaction } from './transaction.ts'
 import { hasExpiries, SqliteView } from './view.ts'
+import { closeFiles, type DatabaseFiles, openFiles } from './wal-pages.ts'
 
 /** Pages that one step of incremental vacuum moves: a commit of a few milliseconds. */
 const RECLAIM_PAGES = 128
@@ -31,13 +32,21 @@ class SqliteWriter implements EngineWriter {
   readonly #begin: Statement
   readonly #commit: Statement
   readonly #rollback: Statement
-  /** Kept open once opened: closing any descriptor of the main file drops the process's locks on it. */
+  /** Kept open to the end: closing any descriptor of a file drops the process's locks on it. */
+  readonly #files: DatabaseFiles | undefined
+  /** The main file where there is no WAL. */
   #mainFile: number | undefined
 
   constructor(options: EngineOptions) {
     this.#options = options
     this.#connection = connectWriter(options)
-    this.share = { kind: 'SQLite', options, commits: this.#commits.shared }
+    this.#files = openFiles(options)
+    this.share = {
+      kind: 'SQLite',
+      options,
+      commits: this.#commits.shared,
+      ...(this.#files && { files: this.#files }),
+    }
     this.version = `SQLite ${sqliteVersion(this.#connection)}`
     this.view = new SqliteView(this.#connection, options.directory, hasExpiries(this.#connection))
     this.#transaction = new SqliteTransaction(this.#connection, this.view, options.directory)
@@ -73,8 +82,8 @@ class SqliteWriter implements EngineWriter {
     try {
       const wal = `${file}-wal`
       if (existsSync(wal)) syncPath(wal)
-      this.#mainFile ??= openSync(file, 'r')
-      fdatasyncSync(this.#mainFile)
+      if (!this.#files) this.#mainFile ??= openSync(file, 'r')
+      fdatasyncSync((this.#files?.main ?? this.#mainFile) as number)
       syncPath(this.#options.directory)
     } catch (thrown) {
       throw new KvidxError('engine_io', `The files of ${file} cannot be synced: ${String(thrown)}`, {}, thrown)
@@ -144,5 +153,6 @@ class SqliteWriter implements EngineWriter {
     guarded(this.#options.directory, 'close the database', () => this.#connection.close())
     if (this.#mainFile !== undefined) closeSync(this.#mainFile)
     this.#mainFile = undefined
+    if (this.#files) closeFiles(this.#files)
   }
 }
