@@ -14,6 +14,7 @@ const HEADERS: Readonly<Record<string, { description: string; schema: TSchema }>
   'Kvidx-Term': { description: "the record's term", schema: U64Decimal },
   'Kvidx-Cmd': { description: "the record's cmd", schema: U64Decimal },
   'Kvidx-Expires-At': { description: 'Unix ms; absent: never', schema: U64Decimal },
+  'Kvidx-Length': { description: 'bytes of data after the change', schema: U64Decimal },
   'Content-Range': { description: 'which bytes of how many', schema: plain('string') },
   'Kvidx-Lineage': { description: 'lineage of the database', schema: plain('string') },
   'Kvidx-Time': { description: 'time of the last commit, Unix ms', schema: U64Decimal },

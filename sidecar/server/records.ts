@@ -267,6 +267,11 @@ const written = {
   201: { description: 'created', headers: ['ETag'], body: PREVIOUS },
   204: { description: 'done', headers: ['ETag'] },
 }
+const patched = {
+  200: { ...written[200], headers: [...READ_HEADERS, 'Kvidx-Length'] },
+  201: { ...written[201], headers: ['ETag', 'Kvidx-Length'] },
+  204: { ...written[204], headers: ['ETag', 'Kvidx-Length'] },
+}
 const read = {
   summary: 'Reads a record',
   path: '/v1/records/{key}',
@@ -330,7 +335,7 @@ export const RECORD_ROUTES: readonly Route[] = [
     query: PATCH,
     requestHeaders: { ...IF_MATCH, ...IF_NONE_MATCH, ...FIELDS },
     requestBody: { [BYTES]: null },
-    answers: written,
+    answers: patched,
     problems: [404, 406, 412, 413, 415],
     handle: patchRecord,
   },

@@ -11,6 +11,7 @@ import type { ServersConfig } from '../../../sidecar/server/config.ts'
 import { type RunningServers, startServers } from '../../../sidecar/server/servers.ts'
 import { systemClock } from '../../../src/common/clock.ts'
 import { createLog } from '../../../src/common/log.ts'
+import { undocumented } from './conformance.ts'
 
 export const silent = createLog({ name: 'test', level: 'Silent' }).logger
 
@@ -93,8 +94,11 @@ export interface Answer {
   readonly json: any
 }
 
+/** Every answer that a test gets this way is held against the OpenAPI document. */
 export async function call(url: string, method = 'GET', init: RequestInit = {}): Promise<Answer> {
   const response = await fetch(url, { method, ...init })
+  const surprise = undocumented(method, url, response.status, response.headers)
+  if (surprise !== undefined) throw new Error(`not in /v1/openapi.json: ${surprise}`)
   const text = await response.text()
   const type = response.headers.get('content-type') ?? ''
   return {

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { ROUTES } from '../../../sidecar/server/routes.ts'
@@ -29,6 +30,13 @@ describe('the OpenAPI document', () => {
     expect(served.status).toBe(200)
     expect(served.json).toEqual(document)
     expect(served.json.openapi).toBe('3.1.0')
+  })
+
+  test('is OpenAPI 3.1 by the schema of the OpenAPI Initiative', () => {
+    const schema = JSON.parse(readFileSync(new URL('../../fixtures/openapi/schema-3.1.json', import.meta.url), 'utf8'))
+    const validate = new Ajv2020({ strict: false, allErrors: true, validateFormats: false }).compile(schema)
+    expect([validate(document), validate.errors]).toEqual([true, null])
+    expect(validate({ ...document, paths: { '/v1/count': { get: { responses: { 200: {} } } } } })).toBe(false)
   })
 
   test('documents each route, and only such, each with another operationId', () => {

@@ -63,7 +63,7 @@ export async function problemOf({ words, loose }: Call): Promise<string | undefi
   if (verb === undefined || /^(<.*>|…|\.\.\.|--help)$/.test(verb)) return undefined
   if (verb === 'help') {
     const about = rest[0]
-    return about === undefined || /^<.*>$/.test(about) || Object.hasOwn(COMMANDS, about)
+    return about === undefined || about === 'environment' || /^<.*>$/.test(about) || Object.hasOwn(COMMANDS, about)
       ? undefined
       : `there is no command '${about}'`
   }
