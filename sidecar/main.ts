@@ -52,6 +52,7 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
   )
   operations.attach(database)
   protection.register(operations.metrics.registry)
+  maintenance.register(operations.metrics.registry)
   const stopping = new AbortController()
   live.onChange(dynamic => {
     log?.setLevel(dynamic.monitoring.logLevel)

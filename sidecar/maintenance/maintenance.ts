@@ -1,4 +1,5 @@
 import type { Logger } from 'pino'
+import type { Registry } from 'prom-client'
 import type { DynamicConfig } from '../../src/api/v1alpha1/sidecar-config.ts'
 import type { Clock } from '../../src/common/clock.ts'
 import type { LocalDatabase } from '../database/local-database.ts'
@@ -12,7 +13,8 @@ import { cutSnapshots } from './snapshot-guard.ts'
 import { SpaceKeeper } from './space-keeper.ts'
 import { TaskBoard } from './task-board.ts'
 import { checkpointTask, checkTask, compactTask, expireTask, vacuumTask } from './tasks.ts'
-import { VolumeWatch } from './volume-watch.ts'
+import { registerVolumeMetrics } from './volume-metrics.ts'
+import { type VolumeStatus, VolumeWatch } from './volume-watch.ts'
 
 /** The settings in force; they change while the process runs. */
 export interface LiveSettings {
@@ -89,14 +91,20 @@ export class Maintenance {
 
   /** Members of `/status`. */
   status(): Record<string, unknown> {
+    return { volume: this.#volumeStatus() }
+  }
+
+  register(registry: Registry): void {
+    registerVolumeMetrics(registry, () => this.#volumeStatus())
+  }
+
+  #volumeStatus(): VolumeStatus {
     const reusable = this.#figures?.freeBytes
     const { days } = this.#growth
-    return {
-      volume: this.#volume.status({
-        ...(reusable !== undefined && { reusable }),
-        ...(days !== undefined && { daysUntilFull: days }),
-      }),
-    }
+    return this.#volume.status({
+      ...(reusable !== undefined && { reusable }),
+      ...(days !== undefined && { daysUntilFull: days }),
+    })
   }
 
   async stop(): Promise<void> {

@@ -1,4 +1,5 @@
-import { collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import { Gauge, Registry } from 'prom-client'
+import { registerProcessMetrics } from '../../src/common/process-metrics.ts'
 import type { Database } from '../database/database.ts'
 import type { EngineFigures } from '../engine/engine.ts'
 
@@ -165,7 +166,7 @@ export class ServerMetrics {
             this.set({ task: task.name, outcome: task.lastOutcome ?? 'ok' }, task.lastDurationMs / 1000)
       },
     })
-    collectDefaultMetrics({ register: this.registry })
+    registerProcessMetrics(this.registry)
   }
 
   #operationMetric(): object {

@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
-import { collectDefaultMetrics } from 'prom-client'
 import type { Clock } from '../common/clock.ts'
 import type { Logger } from '../common/log.ts'
+import { registerProcessMetrics } from '../common/process-metrics.ts'
 import { backupCache, backupController } from '../controllers/backup/controller.ts'
+import { registerConditionMetrics } from '../controllers/database/condition-metrics.ts'
 import { databaseCache, databaseController, informersOf } from '../controllers/database/controller.ts'
 import { Prober } from '../controllers/database/prober.ts'
 import { DatabaseReconciler } from '../controllers/database/reconciler.ts'
@@ -47,7 +48,7 @@ const LEASE = 'kvidx-operator'
 /** The control plane: watches, controllers once this replica leads, health and metrics. Errors: those of the connection. */
 export async function startOperator(options: OperatorOptions, clock: Clock, log: Logger): Promise<RunningOperator> {
   const metrics = new KubeMetrics()
-  collectDefaultMetrics({ register: metrics.registry })
+  registerProcessMetrics(metrics.registry)
   const connection = await Connection.load(options.kubeconfig === undefined ? {} : { kubeconfig: options.kubeconfig })
   const api = new KubeClient({ connection, metrics })
   const identity = `${hostname()}_${randomBytes(4).toString('hex')}`
@@ -61,6 +62,7 @@ export async function startOperator(options: OperatorOptions, clock: Clock, log:
   })
   const backups = backupCache({ api, namespaces: options.namespaces, metrics, log })
   const cache = { ...databaseCache({ api, namespaces: options.namespaces, metrics, log }), ...backups }
+  registerConditionMetrics(metrics.registry, () => cache.databases.store.all())
   const restores = restoreInformer({ api, namespaces: options.namespaces, metrics, log })
   const informers = [...informersOf(cache), ...Object.values(backups), restores]
   const prober = new Prober(clock)

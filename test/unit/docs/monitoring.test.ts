@@ -1,13 +1,16 @@
 import { readFileSync } from 'node:fs'
 import pino from 'pino'
-import { collectDefaultMetrics, type Registry } from 'prom-client'
+import type { Registry } from 'prom-client'
 import { describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { BackupBoard } from '../../../sidecar/backup/board.ts'
+import { registerVolumeMetrics } from '../../../sidecar/maintenance/volume-metrics.ts'
 import { ServerMetrics } from '../../../sidecar/server/metrics.ts'
 import { ROUTES } from '../../../sidecar/server/routes.ts'
 import { systemClock } from '../../../src/common/clock.ts'
 import { ERRORS } from '../../../src/common/errors.ts'
+import { registerProcessMetrics } from '../../../src/common/process-metrics.ts'
+import { registerConditionMetrics } from '../../../src/controllers/database/condition-metrics.ts'
 import { KubeMetrics } from '../../../src/kube/metrics.ts'
 
 const ROOT = new URL('../../../', import.meta.url).pathname
@@ -32,8 +35,10 @@ new BackupBoard(
   () => undefined,
   () => undefined,
 ).register(server.registry)
+registerVolumeMetrics(server.registry, () => ({ size: 1, free: 1, quarantine: { entries: 0, bytes: 0 } }))
 const operator = new KubeMetrics()
-collectDefaultMetrics({ register: operator.registry })
+registerProcessMetrics(operator.registry)
+registerConditionMetrics(operator.registry, () => [])
 
 /** Name to type of everything that a registry has. */
 function typesOf(registry: Registry): ReadonlyMap<string, string> {
@@ -98,6 +103,41 @@ describe('the alerts', () => {
     expect(metricsIn('rate(kvidx_made_up_total{code="no_space"}[5m]) > 0')).toEqual(['kvidx_made_up_total'])
     expect(registered.has('kvidx_made_up_total')).toBe(false)
     expect(metricsIn('sum by (queue, le) (rate(kvidx_x_seconds_bucket[1m]))')).toEqual(['kvidx_x_seconds'])
+  })
+})
+
+describe('the dashboard', () => {
+  const dashboard = JSON.parse(read('charts/kvidx-operator/files/dashboard.json')) as {
+    readonly panels: readonly { id: number; type: string; title: string; targets?: readonly { expr: string }[] }[]
+    readonly templating: { readonly list: readonly { name: string; query?: string | { query: string } }[] }
+  }
+  const targets = dashboard.panels.flatMap(({ title, targets }) => (targets ?? []).map(({ expr }) => ({ title, expr })))
+
+  it('uses metrics that the programs register, and variables that it has', () => {
+    expect(targets.length).toBeGreaterThan(20)
+    const queries = dashboard.templating.list.map(({ name, query = '' }) => ({
+      title: name,
+      expr: (typeof query === 'string' ? query : query.query).replace('label_values', ''),
+    }))
+    const variables = new Set([...dashboard.templating.list.map(({ name }) => name), '__rate_interval'])
+    for (const { title, expr } of [...targets, ...queries]) {
+      for (const name of metricsIn(expr.replaceAll(/, (namespace|database)\)/g, ')')))
+        expect([title, name, registered.has(name)]).toEqual([title, name, true])
+      for (const [, name = ''] of expr.matchAll(/\$(\w+)/g))
+        expect([title, name, variables.has(name)]).toEqual([title, name, true])
+    }
+    for (const { title, expr } of targets) expect([title, metricsIn(expr).length]).not.toEqual([title, 0])
+  })
+
+  it('has panels with ids and titles of their own', () => {
+    expect(new Set(dashboard.panels.map(({ id }) => id)).size).toBe(dashboard.panels.length)
+    expect(new Set(dashboard.panels.map(({ title }) => title)).size).toBe(dashboard.panels.length)
+  })
+
+  it('shows what an alert of a database is about', () => {
+    const shown = new Set(targets.flatMap(({ expr }) => metricsIn(expr)))
+    for (const name of ['kvidx_ready', 'kvidx_volume_days_until_full', 'kvidx_wal_bytes', 'kvidx_backup_rpo_seconds'])
+      expect([name, shown.has(name)]).toEqual([name, true])
   })
 })
 
