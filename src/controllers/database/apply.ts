@@ -9,8 +9,18 @@ import {
   KubeApiError,
   undefinedIfMissing,
 } from '../../kube/api-error.ts'
-import { controllerOf, type KubeObject } from '../../kube/object.ts'
-import { SECRETS, STATEFUL_SETS } from '../../kube/resources.ts'
+import { controllerOf, type KubeObject, type Resource } from '../../kube/object.ts'
+import {
+  CONFIG_MAPS,
+  CRON_JOBS,
+  NETWORK_POLICIES,
+  POD_DISRUPTION_BUDGETS,
+  ROLES,
+  SECRETS,
+  SERVICE_ACCOUNTS,
+  SERVICES,
+  STATEFUL_SETS,
+} from '../../kube/resources.ts'
 import { APPLIED_ANNOTATION, CREATED_MARK } from './names.ts'
 import { TOKENS } from './objects/auth-secret.ts'
 import type { Action } from './observed.ts'
@@ -24,8 +34,8 @@ export interface Outcome {
 }
 
 /**
- * Carries out the actions of a plan, in order. An object of the same name that is not ours is never touched: it becomes a finding. What fails
- * does not keep the rest from being done: a claim that cannot grow must not leave a Service unmended.
+ * Carries out the actions of a plan: what a pod needs all at once, the rest in order. An object of the same name that is not ours is never touched: it
+ * becomes a finding. What fails does not keep the rest from being done: a claim that cannot grow must not leave a Service unmended.
  */
 export async function carryOut(
   api: KubeApi,
@@ -36,13 +46,18 @@ export async function carryOut(
   const done: Action[] = []
   const findings: Finding[] = []
   let error: unknown
-  for (const action of actions) {
+  for (const wave of wavesOf(actions)) {
     signal.throwIfAborted()
-    try {
-      const finding = await carryOutOne(api, action, owner, signal)
-      if (finding) findings.push(finding)
-      else done.push(action)
-    } catch (failure) {
+    // all of them have ended before anything is thrown: nothing is written behind the back of the next reconcile
+    const results = await Promise.allSettled(wave.map(action => carryOutOne(api, action, owner, signal)))
+    for (const [index, result] of results.entries()) {
+      const action = wave[index] as Action
+      if (result.status === 'fulfilled') {
+        if (result.value) findings.push(result.value)
+        else done.push(action)
+        continue
+      }
+      const failure: unknown = result.reason
       if (isNamespaceTerminating(failure)) throw failure
       const refusal = refusedSpec(action, failure)
       if (refusal) {
@@ -63,6 +78,31 @@ export async function carryOut(
   }
   return { done, findings, error }
 }
+
+/** Neighbours that do not depend on each other, together: one round trip, and one write of etcd's log, for all that a new database needs. */
+function wavesOf(actions: readonly Action[]): readonly (readonly Action[])[] {
+  const waves: Action[][] = []
+  let together = false
+  for (const action of actions) {
+    const alone = !MADE_TOGETHER.includes(action.resource) || (action.kind !== 'apply' && action.kind !== 'create')
+    if (together && !alone) waves.at(-1)?.push(action)
+    else waves.push([action])
+    together = !alone
+  }
+  return waves
+}
+
+/** Not RoleBindings, whose Roles the API server looks up; not the StatefulSet, whose pods need all of these. */
+const MADE_TOGETHER: readonly Resource[] = [
+  SECRETS,
+  SERVICE_ACCOUNTS,
+  ROLES,
+  CONFIG_MAPS,
+  SERVICES,
+  NETWORK_POLICIES,
+  POD_DISRUPTION_BUDGETS,
+  CRON_JOBS,
+]
 
 async function carryOutOne(
   api: KubeApi,

@@ -37,9 +37,9 @@ export function databaseCache(options: CacheOptions): DatabaseCache {
       [component.resource.plural, new Informer<KubeObject>({ ...owned, resource: component.resource })] as const,
   )
   return {
-    databases: new Informer<KvidxDatabase & KubeObject>({ ...options, resource: DATABASES }),
+    databases: new Informer<KvidxDatabase & KubeObject>({ ...options, resource: DATABASES, transform: withoutCopy }),
     statefulSets: new Informer<StatefulSet>({ ...owned, resource: STATEFUL_SETS }),
-    pods: new Informer<Pod>({ ...owned, resource: PODS }),
+    pods: new Informer<Pod>({ ...owned, resource: PODS, transform: withoutSpec }),
     claims: new Informer<Claim>({ ...owned, resource: PERSISTENT_VOLUME_CLAIMS }),
     nodes: new Informer<Node>({ ...options, namespaces: [], resource: NODES, transform: withoutImages }),
     // that it is there is all that matters: tokens are not kept in memory
@@ -63,6 +63,34 @@ export function informersOf(cache: DatabaseCache): readonly Informer<KubeObject>
     ...cache.others.values(),
   ] as unknown as readonly Informer<KubeObject>[]
 }
+
+/** What is read of a pod: most of its size is the template, which the StatefulSet has too. */
+function withoutSpec({ apiVersion, kind, metadata, spec, status }: Pod): Pod {
+  const containers = spec.containers.map(({ name, image }) => ({ name, ...(image !== undefined && { image }) }))
+  const { phase, podIP, reason, conditions, containerStatuses, initContainerStatuses } = status ?? {}
+  return {
+    apiVersion,
+    kind,
+    metadata,
+    spec: { ...(spec.nodeName !== undefined && { nodeName: spec.nodeName }), containers },
+    status: {
+      ...(phase !== undefined && { phase }),
+      ...(podIP !== undefined && { podIP }),
+      ...(reason !== undefined && { reason }),
+      ...(conditions && { conditions }),
+      ...(containerStatuses && { containerStatuses }),
+      ...(initContainerStatuses && { initContainerStatuses }),
+    },
+  }
+}
+
+/** kubectl keeps a copy of the whole object in an annotation. */
+function withoutCopy(database: KvidxDatabase & KubeObject): KvidxDatabase & KubeObject {
+  const { [LAST_APPLIED]: copy, ...annotations } = database.metadata.annotations ?? {}
+  return copy === undefined ? database : { ...database, metadata: { ...database.metadata, annotations } }
+}
+
+const LAST_APPLIED = 'kubectl.kubernetes.io/last-applied-configuration'
 
 /** Only conditions and taints of a node are read; the list of its images is most of its size. */
 function withoutImages(node: Node): Node {

@@ -6,9 +6,10 @@ import { PODS } from '../../kube/resources.ts'
 import { differences } from './differences.ts'
 import { type Blueprint, blueprintOf, COMPONENTS } from './objects/desired.ts'
 import { podTemplateProblem } from './objects/pod-template-problem.ts'
-import { NEWEST_TEMPLATE, statefulSet as setOf } from './objects/stateful-set.ts'
+import { statefulSet as setOf } from './objects/stateful-set.ts'
 import type { Action, Observed } from './observed.ts'
 import { planAll } from './plan.ts'
+import { templateOf } from './rollout.ts'
 
 /** Where no image is known: what stands in its place does not look like a change. */
 export const UNKNOWN_IMAGE = '<image of the operator>'
@@ -78,7 +79,7 @@ function blueprintFor(database: KvidxDatabase, current: KvidxDatabase | undefine
     metadata: { ...database.metadata, ...(current?.metadata.uid !== undefined && { uid: current.metadata.uid }) },
     ...(status && { status }),
   }
-  return blueprintOf(merged, withDefaults(database.spec), image, status?.templateVersion ?? NEWEST_TEMPLATE)
+  return blueprintOf(merged, withDefaults(database.spec), image, templateOf(merged, image))
 }
 
 function objectChange(

@@ -35,11 +35,12 @@ import { planHibernation } from './hibernation.ts'
 import { DATABASE_LABEL, FINALIZER, isDataClaim } from './names.ts'
 import type { CronJob } from './objects/cron-jobs.ts'
 import { type Blueprint, blueprintOf } from './objects/desired.ts'
-import { knowsTemplate, NEWEST_TEMPLATE } from './objects/stateful-set.ts'
+import { knowsTemplate } from './objects/stateful-set.ts'
 import type { Action, Observed } from './observed.ts'
 import { isReady, planAll } from './plan.ts'
 import type { Prober } from './prober.ts'
 import { DATABASES } from './resource.ts'
+import { type Rollout, rolloutOf } from './rollout.ts'
 import { statusOf } from './status.ts'
 import { StatusWriter } from './status-writer.ts'
 
@@ -114,17 +115,19 @@ export class DatabaseReconciler {
     }
     await this.#keepFinalizer(database, signal)
     const spec = withDefaults(database.spec)
-    const image = this.#imageOf(database)
-    const templateVersion = database.status?.templateVersion ?? NEWEST_TEMPLATE
-    const refusal =
-      image === undefined
-        ? stalled('WaitingForImage', {})
-        : knowsTemplate(templateVersion)
-          ? undefined
-          : stalled('UnknownTemplateVersion', { version: templateVersion })
-    if (image === undefined || refusal) {
-      if (refusal) await this.#sayStalled(database, refusal, signal)
+    const rollout = this.#rolloutOf(database)
+    if (!rollout || !knowsTemplate(rollout.templateVersion)) {
+      const refusal = rollout
+        ? stalled('UnknownTemplateVersion', { version: rollout.templateVersion })
+        : stalled('WaitingForImage', {})
+      await this.#sayStalled(database, refusal, signal)
       return undefined
+    }
+    const { image, templateVersion } = rollout
+    // decided once: a window that closes, or a process that ends, in the middle of it takes nothing back
+    if (rollout.begins) {
+      await this.#status.write(database, { ...database.status, image, templateVersion }, signal)
+      return { requeueAfter: 500 }
     }
     const wanted = blueprintOf(database, spec, image, templateVersion)
     const observed = await this.#observe(key, database, wanted, signal)
@@ -165,13 +168,9 @@ export class DatabaseReconciler {
       ...engineFindings(blueprint, observed),
       ...backups.findings,
     ]
-    const update =
-      this.#options.defaultImage !== undefined && this.#options.defaultImage !== image && spec.image === undefined
-        ? this.#options.defaultImage
-        : undefined
     const later = await this.#status.write(
       database,
-      withBackups(statusOf(blueprint, observed, findings, this.#options.clock.now(), update), backups.block),
+      withBackups(statusOf(blueprint, observed, findings, this.#options.clock.now(), rollout.available), backups.block),
       signal,
     )
     const adopted = later === undefined ? adoptedVolume(database, observed) : undefined
@@ -319,13 +318,9 @@ export class DatabaseReconciler {
     }
   }
 
-  /** spec.image, else the image that runs, else the operator's: a newer operator restarts nothing. */
-  #imageOf(database: KvidxDatabase & KubeObject): string | undefined {
-    const { cache, defaultImage } = this.#options
-    if (database.spec.image !== undefined) return database.spec.image
-    if (database.status?.image !== undefined) return database.status.image
-    const live = observe(cache, database).statefulSet
-    return live?.spec.template.spec.containers.find(container => container.name === 'kvidx')?.image ?? defaultImage
+  #rolloutOf(database: KvidxDatabase & KubeObject): Rollout | undefined {
+    const { cache, defaultImage, clock } = this.#options
+    return rolloutOf({ database, statefulSet: observe(cache, database).statefulSet, defaultImage, now: clock.now() })
   }
 }
 

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
-import { findCondition } from '../../api/v1alpha1/conditions.ts'
+import { findCondition, messageOf } from '../../api/v1alpha1/conditions.ts'
 import type { KvidxDatabaseStatus } from '../../api/v1alpha1/database-status.ts'
 import type { KvidxDatabase } from '../../api/v1alpha1/kvidx-database.ts'
 import { REASONS, type Reason } from '../../api/v1alpha1/reasons.ts'
@@ -79,6 +79,14 @@ export class StatusWriter {
   }
 
   #tell(database: KvidxDatabase & KubeObject, before: KvidxDatabaseStatus, after: KvidxDatabaseStatus): void {
+    const { updateAvailable, image } = after
+    if (updateAvailable !== undefined && updateAvailable !== before.updateAvailable)
+      this.#options.recorder.record(database, {
+        type: 'Normal',
+        reason: 'UpdateAvailable',
+        action: 'CompareImages',
+        note: messageOf('UpdateAvailable', { image: updateAvailable, current: image ?? '' }),
+      })
     const said = new Set<string>()
     for (const condition of after.conditions ?? []) {
       const old = findCondition(before.conditions, condition.type as 'Ready')

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
+import { NEWEST_TEMPLATE } from '../../../src/controllers/database/objects/stateful-set.ts'
 import { DATABASES } from '../../../src/controllers/database/resource.ts'
 import type { KubeClient } from '../../../src/kube/client.ts'
 import {
@@ -102,7 +103,7 @@ describe.skipIf(missing)('the database controller on a real API server', () => {
       replicas: 1,
       readyReplicas: 0,
       image: IMAGE,
-      templateVersion: 1,
+      templateVersion: NEWEST_TEMPLATE,
       endpoints: { data: `http://all.${namespace}.svc:7400`, tokenSecret: 'all-auth' },
     })
     const tokens = Object.values(((await find(api, SECRETS, namespace, 'all-auth')) as Any).data) as string[]

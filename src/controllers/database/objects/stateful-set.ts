@@ -5,6 +5,7 @@ import { CONFIG_ANNOTATION, keptLabelsOf, labelsOf, ownedMeta, selectorOf } from
 import { configOf } from './config-map.ts'
 import type { Blueprint } from './desired.ts'
 import { podTemplateV1 } from './pod-template-v1.ts'
+import { podTemplateV2 } from './pod-template-v2.ts'
 
 export interface StatefulSet extends KubeObject {
   readonly spec: {
@@ -36,9 +37,12 @@ export interface PodTemplate {
  * Renderers of the pod template by status.templateVersion. A change of what they give restarts every database, so a new version is added and
  * the one before is kept until the next.
  */
-const TEMPLATES: Readonly<Record<number, (blueprint: Blueprint) => PodTemplate['spec']>> = { 1: podTemplateV1 }
+const TEMPLATES: Readonly<Record<number, (blueprint: Blueprint) => PodTemplate['spec']>> = {
+  1: podTemplateV1,
+  2: podTemplateV2,
+}
 /** New databases get this one. */
-export const NEWEST_TEMPLATE = 1
+export const NEWEST_TEMPLATE = 2
 
 export function knowsTemplate(version: number): boolean {
   return version in TEMPLATES

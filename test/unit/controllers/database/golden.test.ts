@@ -6,6 +6,7 @@ import type { KvidxDatabase } from '../../../../src/api/v1alpha1/kvidx-database.
 import { authSecret } from '../../../../src/controllers/database/objects/auth-secret.ts'
 import { type Blueprint, blueprintOf, COMPONENTS } from '../../../../src/controllers/database/objects/desired.ts'
 import { podTemplateV1 } from '../../../../src/controllers/database/objects/pod-template-v1.ts'
+import { podTemplateV2 } from '../../../../src/controllers/database/objects/pod-template-v2.ts'
 import {
   knowsTemplate,
   NEWEST_TEMPLATE,
@@ -36,9 +37,12 @@ describe.each(EXAMPLES)('examples/%s.yaml', example => {
     )
   })
 
-  // a change of this file restarts the pods of everybody: write version 2 of the template instead
-  test('gives version 1 of the pod as it was released', async () => {
-    await expect(text(podTemplateV1(blueprint))).toMatchFileSnapshot(`golden/pod-template-v1-${example}.json`)
+  // a change of these files restarts the pods of everybody: write version 3 of the template instead
+  test.each([
+    [1, podTemplateV1],
+    [2, podTemplateV2],
+  ])('gives version %i of the pod as it was released', async (version, render) => {
+    await expect(text(render(blueprint))).toMatchFileSnapshot(`golden/pod-template-v${version}-${example}.json`)
   })
 
   test('gives the same bytes each time, whatever the status says beside image, version and lineage', () => {
@@ -52,6 +56,8 @@ describe.each(EXAMPLES)('examples/%s.yaml', example => {
 describe('pods', () => {
   test('are rendered by a version that is known', () => {
     expect(knowsTemplate(NEWEST_TEMPLATE)).toBe(true)
+    // the one before, for databases that have not moved yet
+    expect(knowsTemplate(NEWEST_TEMPLATE - 1)).toBe(true)
     expect(knowsTemplate(99)).toBe(false)
     expect(() => statefulSet({ ...blueprintOfExample('minimal'), templateVersion: 99 })).toThrow('version 99')
   })
