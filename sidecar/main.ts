@@ -9,6 +9,7 @@ import { Protection } from './protection.ts'
 import { OperationsServer } from './server/operations.ts'
 import { startServers } from './server/servers.ts'
 import { databaseConfigOf, type SidecarOptions, serversConfigOf } from './settings.ts'
+import { shortened } from './volume/recovery-note.ts'
 
 export interface RunningSidecar {
   readonly database: LocalDatabase
@@ -76,12 +77,15 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
   }
   const open = async () => {
     database.configure(await databaseConfigOf(live.current, options))
-    return database.open(stopping.signal, protection.seed(live.current.dynamic))
+    return database.open(stopping.signal, protection.seed(live.current.dynamic), protection.repair)
   }
   const serve = async () => {
     const report = await untilItWorks(open, attempts, stopping.signal)
     logger.info({ ...report, engine: database.engineVersion, lineage: database.lineage }, 'the database is open')
     await protection.settle()
+    database.onCondemned = () => {
+      reopening = reopen().catch(() => {})
+    }
     await maintenance.start(report)
     const servers = await untilItWorks(
       () => startServers(database, serversConfig, logger, { operations, clock, services: protection.services }),
@@ -93,6 +97,15 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
     logger.info({ dataApi: servers.dataAddress, operations: servers.opsAddress, socket: servers.socketPath }, 'serving')
     return servers
   }
+  /** The engine reported damage while the database served: its probes and ports stay. */
+  const reopen = async () => {
+    const report = await untilItWorks(open, attempts, stopping.signal)
+    unserved = undefined
+    logger.info({ ...report, lineage: database.lineage }, 'the database is open again')
+    database.onSwap('after')
+    maintenance.opened(report)
+  }
+  let reopening: Promise<void> | undefined
   const servers = serve()
   const serving = servers.then(running => running.dataAddress)
   // a stop before it served is no news to somebody who does not ask
@@ -105,6 +118,7 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
     live.stop()
     stopping.abort()
     const running = await servers.catch(() => undefined)
+    await reopening
     await running?.closeData()
     // nothing is written any more, so what is there now is all that there is to ship
     await protection.stop()
@@ -127,7 +141,7 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
 }
 
 function statusOf(database: LocalDatabase, unserved: KvidxError | string | undefined): Record<string, unknown> {
-  const { report } = database
+  const { report, recovery } = database
   const failure = database.failure ?? (unserved instanceof Error ? unserved : undefined)
   return {
     pid: process.pid,
@@ -136,5 +150,6 @@ function statusOf(database: LocalDatabase, unserved: KvidxError | string | undef
     name: database.config.name,
     ...(failure && { failure: { code: failure.code, message: failure.message, details: failure.details } }),
     ...(report && { start: report }),
+    ...(recovery && { recovery: shortened(recovery) }),
   }
 }

@@ -8,9 +8,12 @@ import type { Home } from './backup/layout.ts'
 import { snapshotOf } from './backup/snapshot-source.ts'
 import { configuredStore, storeUrl } from './backup/store/settings.ts'
 import type { LocalDatabase } from './database/local-database.ts'
+import type { Repair } from './database/recovery.ts'
 import { type BootstrapStatus, seedOf } from './restore/bootstrap.ts'
+import type { FillProgress } from './restore/fill.ts'
 import { RestoreRunner } from './restore/in-place.ts'
 import { listQuarantine, pruneQuarantine, removeQuarantined } from './restore/quarantine.ts'
+import { repairOf } from './restore/repair.ts'
 import type { AdminServices } from './server/services.ts'
 import type { Seed } from './volume/seed.ts'
 
@@ -30,6 +33,7 @@ export class Protection {
   #config: BackupConfig
   #continuous: ContinuousBackup | undefined
   #bootstrapping: BootstrapStatus | undefined
+  #repairing: FillProgress | undefined
   #serving = false
   /** Changes of the configuration and swaps, one after another. */
   #work: Promise<void> = Promise.resolve()
@@ -63,6 +67,7 @@ export class Protection {
     const { lifecycle } = this.#database
     return {
       ...(lifecycle === 'bootstrapping' && this.#bootstrapping && { bootstrap: this.#bootstrapping }),
+      ...(lifecycle === 'repairing' && this.#repairing && { repair: this.#repairing }),
       ...(this.#config && { backup: this.board.status }),
       ...(this.#restores.status && { restore: this.#restores.status }),
     }
@@ -76,6 +81,20 @@ export class Protection {
   seed(dynamic: DynamicConfig): Seed | undefined {
     return seedOf(dynamic, this.#database.config, this.#clock, status => {
       this.#bootstrapping = status
+    })
+  }
+
+  /** What to do with damaged files, as the configuration says at that time. */
+  get repair(): Repair {
+    return repairOf({
+      config: () => this.#database.config,
+      layout: this.#database.layout,
+      store: () => this.#config && configuredStore(this.#config),
+      clock: this.#clock,
+      log: this.#log,
+      progress: progress => {
+        this.#repairing = progress
+      },
     })
   }
 
@@ -190,7 +209,10 @@ export class Protection {
         return protection.#restores.status
       },
       quarantine: () => listQuarantine(database.layout),
-      removeQuarantine: entry => removeQuarantined(database.layout, entry),
+      removeQuarantine: async entry => {
+        await removeQuarantined(database.layout, entry)
+        await database.refreshRecovery()
+      },
     }
   }
 }

@@ -7,7 +7,8 @@ import { follow, Line, type Piece } from './line.ts'
 
 /** What a restore should bring back. */
 export type Target =
-  | { readonly kind: 'latest' }
+  /** With `upToGap` what lies before the first missing change is enough. */
+  | { readonly kind: 'latest'; readonly upToGap?: true }
   /** Every commit with time <= this, Unix ms, along the current epoch's ancestry. */
   | { readonly kind: 'time'; readonly time: bigint }
   /** Of any epoch; must be the end of a commit. */
@@ -48,7 +49,7 @@ export function resolveChain(catalog: LineageCatalog, target: Target, shipped?: 
     case 'time':
       return chainOfTime(catalog, target.time)
     case 'latest':
-      return chainOfLatest(catalog, shipped)
+      return chainOfLatest(catalog, shipped, target.upToGap === true)
   }
 }
 
@@ -151,16 +152,18 @@ function chainOfTime(catalog: LineageCatalog, time: bigint): Chain {
   return { catalog, base, changes, line, until: { time }, ...(next !== undefined && { gap: { after: reached, next } }) }
 }
 
-function chainOfLatest(catalog: LineageCatalog, shipped: Position | undefined): Chain {
+function chainOfLatest(catalog: LineageCatalog, shipped: Position | undefined, upToGap: boolean): Chain {
   const line = currentLine(catalog)
   const base = newestBase(catalog, line, () => true)
   if (!base) throw noBase(catalog, 'the latest state')
   const pieces = piecesOn(line, catalog.backups, catalog.segments)
   const { steps, reached } = follow(pieces, base.position.seq, NO_LIMIT)
   const next = nextKnown(catalog, pieces, line, reached)
-  if (next !== undefined) throw gapError(catalog, line, reached, next - 1n)
+  if (next !== undefined && !upToGap) throw gapError(catalog, line, reached, next - 1n)
   if (shipped && line.holds(shipped) && reached < shipped.seq) throw gapError(catalog, line, reached, shipped.seq)
-  return { catalog, base, changes: steps.map(step => step.source), line, until: { seq: reached } }
+  const changes = steps.map(step => step.source)
+  const gap = next === undefined ? {} : { gap: { after: reached, next } }
+  return { catalog, base, changes, line, until: { seq: reached }, ...gap }
 }
 
 /** The first seq behind `reached` that some file has. */

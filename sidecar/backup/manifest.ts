@@ -26,16 +26,25 @@ export const timeSchema = Type.String({
 const text = (description: string) => Type.String({ minLength: 1, maxLength: 256, description })
 const bytes = (description: string) => Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description })
 
+const EPOCH_REASONS = [
+  'created',
+  'adopted',
+  'restored',
+  'promoted',
+  'imported',
+  'foreignWrites',
+  'uncleanEnd',
+  'behindStore',
+  'salvaged',
+] as const
+
 export const epochsSchema = Type.Array(
   strict(
     {
       epoch: u64({ description: 'number of the epoch' }),
       parentEpoch: Type.Optional(u64({ description: 'the epoch that it forked from' })),
       forkSeq: u64({ description: "seq of the parent's last change that belongs to it" }),
-      reason: words(
-        ['created', 'adopted', 'restored', 'promoted', 'imported', 'foreignWrites', 'uncleanEnd', 'behindStore'],
-        { description: 'how it began' },
-      ),
+      reason: words(EPOCH_REASONS, { description: 'how it began' }),
       time: u64({ description: 'Unix ms' }),
     },
     { description: 'one epoch' },

@@ -31,6 +31,7 @@ type Changed = Extract<OperationOutcome, { outcome: 'changed' }>
 /** Records between two looks at the clock. */
 const EXPIRE_CHECK = 16
 
+const NO_DATA = new Uint8Array(0)
 const U64_MAX = 0xffff_ffff_ffff_ffffn
 
 /**
@@ -97,18 +98,22 @@ export class Committer {
     let more = false
     this.#run(now, transaction => {
       removed = 0
-      const due: bigint[] = []
+      const due: Array<{ key: bigint; expiresAt: bigint }> = []
       transaction.scanExpiries(until, limit, entry => {
-        due.push(entry.key)
+        due.push(entry)
       })
       more = due.length === limit
-      for (const [index, key] of due.entries()) {
+      for (const [index, { key, expiresAt }] of due.entries()) {
         if (index % EXPIRE_CHECK === EXPIRE_CHECK - 1 && !within()) {
           more = true
           break
         }
         const old = transaction.get(key)
-        if (!old) continue
+        if (!old) {
+          // left behind by another program; it would come up for ever
+          transaction.remove({ key, expiresAt, term: 0n, cmd: 0n, data: NO_DATA })
+          continue
+        }
         this.#forget(old)
         transaction.remove(old)
         this.#frame.remove(key)

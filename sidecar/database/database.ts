@@ -17,6 +17,7 @@ export interface EpochRecord {
     | 'foreignWrites'
     | 'uncleanEnd'
     | 'behindStore'
+    | 'salvaged'
   /** Unix ms */
   readonly time: bigint
 }

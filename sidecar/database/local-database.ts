@@ -7,10 +7,13 @@ import { asKvidxError, KvidxError } from '../../src/common/errors.ts'
 import { syncTree } from '../backup/sync-tree.ts'
 import type { EngineFigures, EngineKind, Key, KeyRange } from '../engine/engine.ts'
 import { writeCleanExit } from '../volume/clean-exit.ts'
+import { rememberEpochs } from '../volume/epoch-history.ts'
 import type { Identity } from '../volume/identity.ts'
 import { type VolumeLayout, volumeLayout } from '../volume/layout.ts'
 import type { VolumeLock } from '../volume/lock.ts'
+import { lastRecovery, type RecoveryNote } from '../volume/recovery-note.ts'
 import type { Seed } from '../volume/seed.ts'
+import { clearSuspicion, readSuspicion, writeSuspicion } from '../volume/suspicion.ts'
 import { swapIn } from '../volume/swap.ts'
 import { followChanges } from './changes.ts'
 import { isVisible } from './committer.ts'
@@ -33,13 +36,21 @@ import { importInto } from './import.ts'
 import type { Operation, Position, VisibleRecord, WriteRequest, WriteResult } from './operation.ts'
 import { formatPosition } from './position.ts'
 import type { ReaderSnapshot } from './readers.ts'
-import { type StartReport, start } from './recovery.ts'
+import { damaged, type Repair, type StartReport, start } from './recovery.ts'
 import { engineOptions, openSession, type Session } from './session.ts'
 import { StagedDatabase } from './staged.ts'
 import { EMPTY_STATE, META } from './state.ts'
-import type { Consumers } from './writer-protocol.ts'
+import type { Consumers, CounterDifference } from './writer-protocol.ts'
 
-export type Lifecycle = 'opening' | 'bootstrapping' | 'ready' | 'swapping' | 'failed' | 'stopping' | 'closed'
+export type Lifecycle =
+  | 'opening'
+  | 'bootstrapping'
+  | 'repairing'
+  | 'ready'
+  | 'swapping'
+  | 'failed'
+  | 'stopping'
+  | 'closed'
 
 /** Runs the long tasks; maintenance gives one. */
 export interface TaskRunner {
@@ -73,6 +84,7 @@ export class LocalDatabase implements Database {
   #lock: VolumeLock | undefined
   #identity: Identity | undefined
   #report: StartReport | undefined
+  #recovery: RecoveryNote | undefined
   #runner: TaskRunner | undefined
   #listeners = new Set<(state: DatabaseState) => void>()
   /** Set while writes that add data are refused: design section 4, NoSpace. */
@@ -82,6 +94,10 @@ export class LocalDatabase implements Database {
   readonly #died = Promise.withResolvers<KvidxError>()
   /** Resolves when the writer is gone: only a new process, with its recovery, can go on. */
   readonly died: Promise<KvidxError> = this.#died.promise
+  /** Called when the engine found a damaged page in passing. */
+  onDamagedRead: () => void = () => {}
+  /** Called when the database no longer serves because its files are damaged: `open` carries out what the policy says. */
+  onCondemned: (error: KvidxError) => void = () => {}
   /** Called when a commit failed for want of space. */
   onNoSpace: (error: KvidxError) => void = () => {}
 
@@ -105,8 +121,12 @@ export class LocalDatabase implements Database {
     })
   }
 
-  /** Errors: those of the start; the database then stays `failed` and says why, and may be opened again. @param seed first data of a new volume */
-  async open(signal: AbortSignal, seed?: Seed): Promise<StartReport> {
+  /**
+   * Errors: those of the start; the database then stays `failed` and says why, and may be opened again.
+   * @param seed first data of a new volume
+   * @param repair what to do with damaged files
+   */
+  async open(signal: AbortSignal, seed?: Seed, repair?: Repair): Promise<StartReport> {
     const filling: Seed | undefined =
       seed &&
       (async (directory, stop) => {
@@ -115,17 +135,27 @@ export class LocalDatabase implements Database {
         this.#lifecycle = 'opening'
         return origin
       })
+    const mending: Repair | undefined =
+      repair &&
+      (async (...given) => {
+        this.#lifecycle = 'repairing'
+        const note = await repair(...given)
+        this.#lifecycle = 'opening'
+        return note
+      })
     this.#lifecycle = 'opening'
     this.#failure = undefined
-    const waiting = (error: KvidxError) => {
+    const onWait = (error: KvidxError) => {
       this.#failure = error
     }
+    const helpers = { seed: filling, repair: mending, onWait }
     try {
-      const started = await start(this.config, this.layout, this.#clock, this.#log, signal, filling, waiting)
+      const started = await start(this.config, this.layout, this.#clock, this.#log, signal, helpers)
       this.#failure = undefined
       this.#lock = started.lock
       this.#identity = started.identity
       this.#report = started.report
+      this.#recovery = started.recovery
       this.#use(started.session)
       this.#lifecycle = 'ready'
       return started.report
@@ -147,6 +177,16 @@ export class LocalDatabase implements Database {
 
   get report(): StartReport | undefined {
     return this.#report
+  }
+
+  /** How damaged files were last replaced, while they are still in quarantine. */
+  get recovery(): RecoveryNote | undefined {
+    return this.#recovery
+  }
+
+  /** Something left the quarantine: of damaged files that are gone nobody needs to be told any more. */
+  async refreshRecovery(): Promise<void> {
+    this.#recovery = await lastRecovery(this.layout)
   }
 
   get engineVersion(): string {
@@ -209,7 +249,7 @@ export class LocalDatabase implements Database {
   }
 
   get(key: Key): { record: VisibleRecord | undefined; digest: bigint | undefined; position: Position } {
-    const { record, meta } = this.session().points.getWithMeta(key, META.state)
+    const { record, meta } = this.#noticing(() => this.session().points.getWithMeta(key, META.state))
     const state = meta ? Buffer.from(meta.buffer, meta.byteOffset, meta.byteLength) : undefined
     const position = state ? { epoch: state.readBigUInt64LE(0), seq: state.readBigUInt64LE(8) } : EMPTY_STATE.position
     if (!record || !isVisible(record, BigInt(this.#clock.now())))
@@ -249,7 +289,8 @@ export class LocalDatabase implements Database {
   async scan(options: ScanOptions, signal: AbortSignal): Promise<RecordStream> {
     const snapshot = await this.session().readers.snapshot(signal, isExport(options))
     const chunks = snapshot.stream({ kind: 'records', options, now: BigInt(this.#clock.now()) }, signal)
-    return { position: snapshot.state.position, state: snapshot.state, chunks: releasing(chunks, snapshot) }
+    const noticed = this.#releasing(chunks, snapshot)
+    return { position: snapshot.state.position, state: snapshot.state, chunks: noticed }
   }
 
   async count(range: KeyRange, signal: AbortSignal): Promise<{ count: number; position: Position }> {
@@ -292,6 +333,42 @@ export class LocalDatabase implements Database {
   async beginEpoch(reason: EpochRecord['reason']): Promise<void> {
     const { writer } = this.session()
     writer.epochs = (await writer.call('beginEpoch', { reason, time: BigInt(this.#clock.now()) })).epochs
+    await rememberEpochs(this.layout, writer.epochs)
+  }
+
+  /** A whole check found nothing wrong. */
+  async noteSound(): Promise<void> {
+    if ((await readSuspicion(this.layout)).starts > 0) await clearSuspicion(this.layout)
+  }
+
+  /**
+   * The engine reports that its files are damaged: nothing is served from them any more, in this process or the next, until they are sound or replaced.
+   */
+  async condemn(problems: readonly string[]): Promise<KvidxError> {
+    const error = damaged(problems)
+    const session = this.#session
+    if (!session || this.#lifecycle !== 'ready') return error
+    this.#lifecycle = 'failed'
+    this.#failure = error
+    this.#log.error({ problems }, 'the files of the database are damaged: it no longer serves')
+    await writeSuspicion(this.layout, { ...(await readSuspicion(this.layout)), damage: error.message })
+    this.onSwap('before')
+    this.#session = undefined
+    await session
+      .close()
+      .catch((thrown: unknown) => this.#log.warn({ err: thrown }, 'the damaged database did not close'))
+    this.#lock?.release()
+    this.#lock = undefined
+    this.onCondemned(error)
+    return error
+  }
+
+  /** Takes over counters that a scan found, in a new epoch. */
+  async adjust(difference: CounterDifference): Promise<void> {
+    const { writer } = this.session()
+    const { epochs } = await writer.call('adjust', { difference, time: BigInt(this.#clock.now()) })
+    writer.epochs = epochs
+    await rememberEpochs(this.layout, epochs)
   }
 
   consumers(): Promise<Consumers> {
@@ -380,7 +457,11 @@ export class LocalDatabase implements Database {
 
   async #reopen(): Promise<void> {
     try {
-      this.#use(await openSession(this.config, this.layout.database))
+      const session = await openSession(this.config, this.layout.database)
+      this.#use(session)
+      await rememberEpochs(this.layout, session.writer.epochs)
+      // other files than those that were suspected
+      await clearSuspicion(this.layout)
       this.#lifecycle = 'ready'
     } catch (error) {
       this.#failure = asKvidxError(error)
@@ -467,6 +548,27 @@ export class LocalDatabase implements Database {
     return cut ? last : end
   }
 
+  #noticing<T>(read: () => T): T {
+    try {
+      return read()
+    } catch (error) {
+      if (error instanceof KvidxError && error.code === 'engine_corrupt') this.onDamagedRead()
+      throw error
+    }
+  }
+
+  async *#releasing(chunks: AsyncIterable<Uint8Array>, snapshot: ReaderSnapshot): AsyncGenerator<Uint8Array> {
+    try {
+      yield* chunks
+    } catch (error) {
+      this.#noticing(() => {
+        throw error
+      })
+    } finally {
+      snapshot.release()
+    }
+  }
+
   async #withSnapshot<T>(signal: AbortSignal, use: (snapshot: ReaderSnapshot) => Promise<T>): Promise<T> {
     const snapshot = await this.session().readers.snapshot(signal)
     try {
@@ -484,6 +586,7 @@ export class LocalDatabase implements Database {
     const why = {
       opening: 'it is starting',
       bootstrapping: 'its first data is being restored or imported',
+      repairing: 'its files are damaged and are being replaced',
       swapping: 'its files are being replaced',
       stopping: 'it is stopping',
       closed: 'it is closed',
@@ -512,12 +615,4 @@ function addsData(operation: Operation): boolean {
 /** Reads so much that every thread shall take part. */
 function isExport({ format, descending, limit }: ScanOptions): boolean {
   return format === 'binary' && !descending && limit === undefined
-}
-
-async function* releasing(chunks: AsyncIterable<Uint8Array>, snapshot: ReaderSnapshot): AsyncGenerator<Uint8Array> {
-  try {
-    yield* chunks
-  } finally {
-    snapshot.release()
-  }
 }

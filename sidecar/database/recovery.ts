@@ -6,6 +6,7 @@ import type { Clock } from '../../src/common/clock.ts'
 import { KvidxError } from '../../src/common/errors.ts'
 import { EVERY_KEY } from '../engine/engine.ts'
 import { type LastEnd, readLastEnd, removeCleanExit } from '../volume/clean-exit.ts'
+import { forgetEpochs, rememberEpochs, rememberedEpochs } from '../volume/epoch-history.ts'
 import {
   type Identity,
   type IdentityExpectation,
@@ -17,9 +18,12 @@ import {
 } from '../volume/identity.ts'
 import { prepareLayout, type VolumeLayout } from '../volume/layout.ts'
 import { lockVolume, type VolumeLock } from '../volume/lock.ts'
+import { lastRecovery, type RecoveryNote } from '../volume/recovery-note.ts'
 import { forgetSeeded, type Seed, seedVolume } from '../volume/seed.ts'
+import { clearSuspicion, mustCheckFirst, readSuspicion, writeSuspicion } from '../volume/suspicion.ts'
 import { finishSwap, putAside } from '../volume/swap.ts'
 import type { DatabaseConfig } from './config.ts'
+import { formatPosition } from './position.ts'
 import { openSession, type Session } from './session.ts'
 
 /** What the start found and did; for status, events and the log. */
@@ -30,10 +34,28 @@ export interface StartReport {
   readonly adoptedData: boolean
   readonly orphanExpiries: number
   readonly foreignWrites: boolean
+  /** The files were damaged and this start put sound ones in their place. */
+  readonly repaired?: RecoveryNote
   /** Name below quarantine/ of what a swap finished at this start put aside. */
   readonly finishedSwap?: string
   /** The whole content is still to be compared with the counters. */
   readonly checkDue: boolean
+}
+
+/**
+ * Puts a sound database in the place of a damaged one, as `recovery.onCorruption` says. Nobody has the files open. Errors: engine_corrupt when that is not
+ * wanted or not possible, saying what to do.
+ */
+export type Repair = (damage: KvidxError, lineage: string, signal: AbortSignal) => Promise<RecoveryNote>
+
+/** What a start may need from elsewhere. */
+export interface StartHelpers {
+  /** First data of a new volume. */
+  readonly seed?: Seed | undefined
+  /** Without it damage ends the start. */
+  readonly repair?: Repair | undefined
+  /** Called while another process holds the lock. */
+  readonly onWait?: (error: KvidxError) => void
 }
 
 export interface Started {
@@ -41,6 +63,8 @@ export interface Started {
   readonly lock: VolumeLock
   readonly session: Session
   readonly report: StartReport
+  /** The last repair whose damaged files are still in quarantine. */
+  readonly recovery: RecoveryNote | undefined
 }
 
 const LOCK_RETRY = 1000
@@ -55,8 +79,7 @@ export async function start(
   clock: Clock,
   log: Logger,
   signal: AbortSignal,
-  seed?: Seed,
-  onWait: (error: KvidxError) => void = () => {},
+  { seed, repair, onWait = () => {} }: StartHelpers = {},
 ): Promise<Started> {
   // the verdict before anything is written: a foreign or lost volume stays as it is
   await judge(config, layout, clock.now())
@@ -72,26 +95,55 @@ export async function start(
     if (seeded || verdict.kind === 'adopted' || verdict.kind === 'cloned') await writeIdentity(layout, identity)
     await forgetSeeded(layout)
     const before = await readdir(layout.database)
-    const lastEnd: LastEnd['kind'] | 'first' =
-      before.length === 0 || seeded ? 'first' : (await readLastEnd(layout)).kind
+    // another lineage begins, with epochs of its own
+    if (verdict.kind === 'new') await forgetEpochs(layout)
+    const end = before.length === 0 || seeded ? undefined : await readLastEnd(layout)
+    const lastEnd = end?.kind ?? 'first'
+    const left = {
+      newest: (await rememberedEpochs(layout)).at(-1)?.epoch ?? 0n,
+      ...(end?.kind === 'changed' && { position: end.position }),
+    }
+    const checkFirst = await suspect(layout, lastEnd)
     await removeCleanExit(layout)
-    const session = await openSession(config, layout.database)
-    if (verdict.kind === 'new' || !holdsNothing(session)) {
+    const open = async (start: SettleInput, suspected: boolean) => {
+      const session = await openSession(config, layout.database, suspected)
       try {
-        const report = await settle(config, session, lastEnd, clock, log)
-        if (verdict.kind === 'new' && !seeded) await writeIdentity(layout, identity)
-        return {
-          identity,
-          lock,
-          session,
-          report: { ...report, volume: verdict.kind, lastEnd, ...(finishedSwap !== undefined && { finishedSwap }) },
+        if (verdict.kind !== 'new' && holdsNothing(session)) {
+          await session.close()
+          return undefined
         }
+        return { session, settled: await settle(config, session, { ...start, suspected }, clock, log) }
       } catch (error) {
-        await session.close()
+        // what is damaged may not even close
+        await session.close().catch(() => {})
         throw error
       }
     }
-    await session.close()
+    let repaired: RecoveryNote | undefined
+    const opened = await open({ lastEnd, left }, checkFirst).catch(async (error: unknown) => {
+      if (!isDamage(error)) throw error
+      // the next attempt must not open the files without a word
+      await writeSuspicion(layout, { ...(await readSuspicion(layout)), damage: error.message })
+      if (!repair) throw error
+      repaired = await repair(error, identity.lineage, signal)
+      await clearSuspicion(layout)
+      // read back from end to end before it got its place
+      return open({ lastEnd: 'clean', left: { newest: left.newest } }, false)
+    })
+    if (opened) {
+      const { session, settled } = opened
+      if (verdict.kind === 'new' && !seeded) await writeIdentity(layout, identity)
+      if (checkFirst) await clearSuspicion(layout)
+      await rememberEpochs(layout, session.writer.epochs)
+      const report: StartReport = {
+        ...settled,
+        volume: verdict.kind,
+        lastEnd,
+        ...(repaired && { repaired }),
+        ...(finishedSwap !== undefined && { finishedSwap }),
+      }
+      return { identity, lock, session, report, recovery: await lastRecovery(layout) }
+    }
     judgeEmpty('without records and counters', identity.lineage, expectationOf(config), clock.now())
     await putAside(layout, 'emptied', clock.now())
   } catch (error) {
@@ -100,7 +152,7 @@ export async function start(
   }
   // its loss is accepted: the volume is as if it were new
   lock.release()
-  return start(config, layout, clock, log, signal, seed, onWait)
+  return start(config, layout, clock, log, signal, { seed, repair, onWait })
 }
 
 async function judge(config: DatabaseConfig, layout: VolumeLayout, now: number): Promise<VolumeVerdict> {
@@ -133,6 +185,29 @@ function holdsNothing({ writer, points }: Session): boolean {
   }
 }
 
+/** The engine's own word that its files are damaged; not that they are those of another program. */
+function isDamage(error: unknown): error is KvidxError {
+  return error instanceof KvidxError && error.code === 'engine_corrupt' && error.details.foreign !== true
+}
+
+/** Whether the files must be checked before they are served; counts the starts that follow an unclean end. */
+async function suspect(layout: VolumeLayout, lastEnd: LastEnd['kind'] | 'first'): Promise<boolean> {
+  const suspicion = await readSuspicion(layout)
+  if (lastEnd === 'unclean') await writeSuspicion(layout, { ...suspicion, starts: suspicion.starts + 1 })
+  return lastEnd === 'changed' || mustCheckFirst(suspicion)
+}
+
+/** Errors: engine_corrupt with the problems. */
+async function checkEngine({ readers }: Session): Promise<void> {
+  const { problems } = await readers.call('integrity', {})
+  if (problems.length > 0) throw damaged(problems)
+}
+
+/** What the engine's own check found, as an error. */
+export function damaged(problems: readonly string[]): KvidxError {
+  return new KvidxError('engine_corrupt', `the engine reports: ${problems.slice(0, 5).join('; ')}`, { problems })
+}
+
 async function waitForLock(
   config: DatabaseConfig,
   layout: VolumeLayout,
@@ -155,11 +230,17 @@ async function waitForLock(
   }
 }
 
+interface SettleInput {
+  readonly lastEnd: LastEnd['kind'] | 'first'
+  /** What the last process said that it left: the newest epoch, and the position of an end in order. */
+  readonly left: { readonly newest: bigint; readonly position?: string }
+}
+
 /** Brings counters and content together. */
 async function settle(
   config: DatabaseConfig,
   session: Session,
-  lastEnd: LastEnd['kind'] | 'first',
+  { lastEnd, left, suspected }: SettleInput & { readonly suspected: boolean },
   clock: Clock,
   log: Logger,
 ): Promise<Omit<StartReport, 'volume' | 'lastEnd' | 'finishedSwap'>> {
@@ -167,28 +248,35 @@ async function settle(
   const { writer } = session
   const report = { adoptedData: false, orphanExpiries: 0, foreignWrites: false, checkDue: false }
   const recount = async (reason: 'created' | 'adopted' | 'foreignWrites', always: boolean) => {
-    const result = await writer.call('recount', { reason, always, time })
+    const result = await writer.call('recount', { reason, always, time, after: left.newest })
     writer.epochs = result.epochs
     if (result.orphanExpiries > 0)
       log.warn({ orphanExpiries: result.orphanExpiries }, 'dropped expiries whose records are gone')
     return result
   }
+  const always = config.recovery.fullCheck === 'Always' && lastEnd === 'unclean'
+  if (suspected || always) await checkEngine(session)
   if (!writer.hadState) {
     const adopted = lastEnd !== 'first' && !holdsNothing(session)
     const result = await recount(adopted ? 'adopted' : 'created', true)
     return { ...report, adoptedData: adopted, orphanExpiries: result.orphanExpiries }
   }
-  if (lastEnd === 'changed') {
-    log.warn('the files are not as the last process left them: comparing everything with the counters')
-    const result = await recount('foreignWrites', false)
-    if (result.differed) log.error('the database was changed by something else: counters rebuilt, new epoch')
-    return { ...report, foreignWrites: result.differed, orphanExpiries: result.orphanExpiries }
+  // sound files of an earlier time: what was committed since is gone, and its positions must not be given out again
+  const position = formatPosition(writer.state.position)
+  const putBack =
+    writer.state.position.epoch < left.newest || (left.position !== undefined && left.position !== position)
+  if (lastEnd === 'changed' || putBack) {
+    log.warn({ left, found: position }, 'the files are not as the last process left them: comparing everything')
+    const result = await recount('foreignWrites', putBack)
+    const foreignWrites = result.differed || putBack
+    if (foreignWrites) log.error('the database was changed by something else: counters rebuilt, new epoch')
+    return { ...report, foreignWrites, orphanExpiries: result.orphanExpiries }
   }
   if (lastEnd === 'unclean') {
     // with Full every acknowledged commit was synced; otherwise some may be missing, and what follows is another branch
     if (config.tuning.syncMode !== 'Full')
       writer.epochs = (await writer.call('beginEpoch', { reason: 'uncleanEnd', time })).epochs
-    if (config.recovery.fullCheck === 'Always') {
+    if (always || suspected) {
       const result = await recount('foreignWrites', false)
       return { ...report, foreignWrites: result.differed }
     }

@@ -19,10 +19,10 @@ export function engineOptions(config: DatabaseConfig, directory: string): Engine
   return { kind: config.engine, directory, tuning: config.tuning }
 }
 
-/** Errors: those of the engine. */
-export async function openSession(config: DatabaseConfig, directory: string): Promise<Session> {
+/** Errors: those of the engine. @param suspected the files may be damaged: an engine that trusts its files is not let near them unchecked */
+export async function openSession(config: DatabaseConfig, directory: string, suspected = false): Promise<Session> {
   const writer = await Writer.open({
-    options: engineOptions(config, directory),
+    options: { ...engineOptions(config, directory), ...(suspected && { suspected }) },
     limits: config.limits,
     log: config.changeLog,
   })

@@ -4,6 +4,7 @@ import type { CommitLimits, Verdict } from './committer.ts'
 import type { EpochRecord } from './database.ts'
 import type { Position, WriteRequest } from './operation.ts'
 import { operationSize, readOperations, writeOperation } from './operation-codec.ts'
+import type { ScanTotals } from './reader-protocol.ts'
 
 /** What goes between the servers' thread and the writer's thread. */
 
@@ -26,6 +27,9 @@ export interface WriterOpened {
 /** Consumers of the change log by name. */
 export type Consumers = Readonly<Record<string, { readonly position: string; readonly seen: number }>>
 
+/** What a scan found less what the counters said, at one position. Whatever was committed since, the counters are off by just this. */
+export type CounterDifference = ScanTotals
+
 /** What a recount found. */
 export interface Recount {
   readonly differed: boolean
@@ -47,9 +51,11 @@ export interface WriterCalls {
   thaw: [{ token: string }, { withinLease: boolean }]
   /**
    * Scans everything and compares with the counters. Where they differ, or with `always`, writes what was found and begins the epoch `reason`;
-   * the log restarts here. Expiries without a record are dropped.
+   * the log restarts here. The epoch is behind `after`, too. Expiries without a record are dropped.
    */
-  recount: [{ reason: EpochRecord['reason']; always: boolean; time: bigint }, Recount]
+  recount: [{ reason: EpochRecord['reason']; always: boolean; time: bigint; after?: bigint }, Recount]
+  /** Corrects the counters, and begins the epoch `foreignWrites`; the log restarts there. */
+  adjust: [{ difference: CounterDifference; time: bigint }, { epochs: readonly EpochRecord[] }]
   /** Begins an epoch at the present seq. */
   beginEpoch: [{ reason: EpochRecord['reason']; time: bigint }, { epochs: readonly EpochRecord[] }]
   /** New bounds of the log. */

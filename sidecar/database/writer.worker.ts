@@ -5,7 +5,7 @@ import { type EngineWriter, EVERY_KEY, type StoredRecord } from '../engine/engin
 import { openWriter } from '../engine/open.ts'
 import { Committer } from './committer.ts'
 import type { EpochRecord } from './database.ts'
-import { writeDigest } from './digest.ts'
+import { reduceDigest, writeDigest } from './digest.ts'
 import { headerOf } from './frame.ts'
 import type { WriteRequest } from './operation.ts'
 import { formatPosition, parsePosition } from './position.ts'
@@ -36,12 +36,8 @@ const TRIM_STEP = 4 * 1024 * 1024
 const port = parentPort as MessagePort
 const data = workerData as WriterData
 
-const engine = await open()
-const stored = engine.view.getMeta(META.state)
-const storedEpochs = engine.view.getMeta(META.epochs)
-const committer = new Committer(engine, stored ? decodeState(stored) : EMPTY_STATE, data.limits)
-let epochs = storedEpochs ? decodeEpochs(storedEpochs) : []
-let consumers: Consumers = readConsumers()
+const { engine, stored, committer, ...found } = await open()
+let { epochs, consumers } = found
 let logBounds = data.log
 const cancelled = new Set<number>()
 let freeze: { token: string; until: number; timer: NodeJS.Timeout } | undefined
@@ -54,7 +50,7 @@ post({
   type: 'opened',
   share: engine.share,
   version: engine.version,
-  ...(stored && { state: new Uint8Array(stored) }),
+  ...(stored && { state: stored }),
   epochs,
 })
 
@@ -94,13 +90,37 @@ function take(): ToWriter | undefined {
   return (receiveMessageOnPort(port) as { message: ToWriter } | undefined)?.message
 }
 
-async function open(): Promise<EngineWriter> {
+/** The engine, and what it says of itself. A page that is damaged may show only in reading that. */
+async function open() {
+  let engine: EngineWriter | undefined
   try {
-    return await openWriter(data.options)
+    engine = await openWriter(data.options)
+    const meta = (name: string) => {
+      const bytes = engine?.view.getMeta(name)
+      return bytes && new Uint8Array(bytes)
+    }
+    const stored = meta(META.state)
+    const epochs = meta(META.epochs)
+    const consumers = meta(META.consumers)
+    return {
+      engine,
+      stored,
+      committer: new Committer(engine, stored ? decodeState(stored) : EMPTY_STATE, data.limits),
+      epochs: epochs ? decodeEpochs(epochs) : [],
+      consumers: consumers ? (JSON.parse(Buffer.from(consumers).toString()) as Consumers) : {},
+    }
   } catch (error) {
-    post({ type: 'failed', id: 0, error: toPlain(error) })
+    post({ type: 'failed', id: 0, error: toPlain(error instanceof SyntaxError ? unreadable(error) : error) })
+    // its locks must not outlive this thread
+    try {
+      engine?.close()
+    } catch {}
     throw error
   }
+}
+
+function unreadable(error: SyntaxError): KvidxError {
+  return new KvidxError('engine_corrupt', `the metadata of the database cannot be read: ${error.message}`, {}, error)
 }
 
 function commitGroup(group: Group): void {
@@ -183,7 +203,7 @@ const calls: { [N in keyof WriterCalls]: (args: WriterCalls[N][0], id: number) =
     endFreeze()
     return { withinLease }
   },
-  recount: ({ reason, always, time }, id) => {
+  recount: ({ reason, always, time, after }, id) => {
     const orphans = dropOrphans()
     const totals = totalsOf(engine.view)
     let found = totals.step()
@@ -199,8 +219,18 @@ const calls: { [N in keyof WriterCalls]: (args: WriterCalls[N][0], id: number) =
       found.dataBytes !== state.dataBytes ||
       found.digest !== state.digest ||
       found.expiring !== state.expiring
-    if (differed || always) enterEpoch(reason, time, found)
+    if (differed || always) enterEpoch(reason, time, found, after)
     return { differed, orphanExpiries: orphans, epochs }
+  },
+  adjust: ({ difference, time }) => {
+    const { count, dataBytes, digest, expiring } = committer.state
+    enterEpoch('foreignWrites', time, {
+      count: count + difference.count,
+      dataBytes: dataBytes + difference.dataBytes,
+      digest: reduceDigest(digest + difference.digest),
+      expiring: expiring + difference.expiring,
+    })
+    return { epochs }
   },
   beginEpoch: ({ reason, time }) => {
     enterEpoch(reason, time)
@@ -231,15 +261,18 @@ const calls: { [N in keyof WriterCalls]: (args: WriterCalls[N][0], id: number) =
 }
 
 /** A new epoch at the present seq; with `found` the counters are those of a scan and the log restarts here. */
-function enterEpoch(reason: EpochRecord['reason'], time: bigint, found?: ScanTotals): void {
+function enterEpoch(reason: EpochRecord['reason'], time: bigint, found?: ScanTotals, behind = 0n): void {
   const { state } = committer
   const parent = epochs.at(-1)
-  const epoch = parent ? parent.epoch + 1n : 1n
+  const newest = parent?.epoch ?? 0n
+  const epoch = (newest > behind ? newest : behind) + 1n
   const next = [
     ...epochs,
     { epoch, ...(parent && { parentEpoch: parent.epoch }), forkSeq: state.position.seq, reason, time },
   ]
-  const position = { epoch, seq: state.position.seq }
+  // a change that nobody saw takes a seq of its own, which no file of changes has: a restore sees that one is missing
+  const unseen = parent !== undefined && found !== undefined
+  const position = { epoch, seq: state.position.seq + (unseen ? 1n : 0n) }
   const after = found ? { ...state, ...found, position, logBase: position, logBytes: 0n } : { ...state, position }
   engine.transact(transaction => {
     if (found) {
@@ -326,11 +359,6 @@ function dropFrames(bytes: number, needed: boolean): void {
     return true
   })
   if (through !== logBase) committer.trim(through)
-}
-
-function readConsumers(): Consumers {
-  const bytes = engine.view.getMeta(META.consumers)
-  return bytes ? (JSON.parse(Buffer.from(bytes).toString()) as Consumers) : {}
 }
 
 function progressOf(id: number): (done: number, total: number) => boolean {

@@ -116,6 +116,8 @@ export interface EngineOptions {
   /** The directory `/data/db`: holds `main.db`, `main.lmdb/` or `main.rocks/`. It exists. */
   readonly directory: string
   readonly tuning: EngineTuning
+  /** The files may be damaged. An engine whose library would not survive that looks at them first (`engine_corrupt`). */
+  readonly suspected?: boolean
 }
 
 /** What another thread needs to open a reader beside the writer: plain data that crosses postMessage. */

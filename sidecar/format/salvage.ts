@@ -1,7 +1,8 @@
 import { statSync } from 'node:fs'
 import { KvidxError } from '../../src/common/errors.ts'
+import type { DatabaseState, EpochRecord } from '../database/database.ts'
 import { digestOfRecord, reduceDigest } from '../database/digest.ts'
-import { decodeState, META } from '../database/state.ts'
+import { decodeEpochs, decodeState, META } from '../database/state.ts'
 import type { StoredRecord } from '../engine/engine.ts'
 import { type BtreePage, PAGE, type PayloadCell, parsePage, payloadCell } from './salvage/btree-page.ts'
 import { ExpiryTable } from './salvage/expiry-table.ts'
@@ -19,6 +20,8 @@ import { type RowSpan, readPayload, walkIndex, walkTable } from './salvage/tree.
 const DEFAULT_MAX_BYTES = 1_000_000_000
 /** A damaged file has few; above this the rest is lost rather than memory. */
 const MAX_DOUBTFUL = 1_000_000
+/** Of a row of the metadata: an epoch history of some thousand epochs, bytes. */
+const META_LIMIT = 1 << 20
 
 export interface SalvageOptions {
   /** Largest payload that is read; default 10^9, SQLite's own limit. */
@@ -51,12 +54,6 @@ function hasJournal(path: string): boolean {
   return (statSync(`${path}-journal`, { throwIfNoEntry: false })?.size ?? 0) > 0
 }
 
-interface Expected {
-  readonly count: bigint
-  readonly dataBytes: bigint
-  readonly digest: bigint
-}
-
 class Salvage {
   readonly #file: PageFile
   readonly #use: PageUse
@@ -69,6 +66,7 @@ class Salvage {
   readonly #lostRecords = new Tally<{ key: bigint; reason: string }>()
   readonly #doubtful = new Tally<{ key: bigint; reason: string; taken: boolean }>()
   readonly #later: { page: number; index: number; reason: string }[] = []
+  #epochs: readonly EpochRecord[] | undefined
   #recovered = 0
   #bytes = 0n
   #digest = 0n
@@ -86,7 +84,7 @@ class Salvage {
     const roots = this.#readSchema()
     const log = roots.get('log')
     const meta = roots.get('_kvidx_meta')
-    let expected = meta === undefined ? undefined : this.#readState(meta)
+    let expected = meta === undefined ? undefined : this.#readMeta(meta)
     const expiryRoot = roots.get('_kvidx_ttl')
     const expiryIndex = roots.get('_kvidx_ttl_expires')
     if (expiryRoot !== undefined) {
@@ -132,29 +130,31 @@ class Salvage {
     return roots
   }
 
-  #readState(root: number): Expected | undefined {
-    let found: Expected | undefined
+  #readMeta(root: number): DatabaseState | undefined {
+    let found: DatabaseState | undefined
     walkIndex(this.#file, this.#use, root, (cell, page) => {
-      found ??= this.#stateOf(cell, page)?.expected
+      const [name, value] = this.#namedValue(cell, page, META_LIMIT) ?? []
+      if (name === META.state && value) found ??= orNothing(() => decodeState(value))
+      if (name === META.epochs && value) this.#epochs ??= orNothing(() => decodeEpochs(value))
     })
     return found
   }
 
   /** The database's counters, if this is the row that holds them. */
-  #stateOf(cell: PayloadCell, page: number): { expected: Expected; seq: bigint } | undefined {
-    if (cell.length > 256) return undefined
-    const payload = readPayload(this.#file, this.#use, cell, page, 256)
+  #stateOf(cell: PayloadCell, page: number): DatabaseState | undefined {
+    const [name, value] = this.#namedValue(cell, page, 256) ?? []
+    return name === META.state && value ? orNothing(() => decodeState(value)) : undefined
+  }
+
+  /** A row of the metadata. */
+  #namedValue(cell: PayloadCell, page: number, limit: number): readonly [string, Buffer] | undefined {
+    if (cell.length > limit) return undefined
+    const payload = readPayload(this.#file, this.#use, cell, page, limit)
     const row = typeof payload === 'string' ? undefined : parseRow(payload.bytes, 2)
     const [name, value] = row ?? []
-    if (typeof name !== 'object' || name?.kind !== 'text' || name.bytes.toString('latin1') !== META.state)
-      return undefined
+    if (typeof name !== 'object' || name?.kind !== 'text') return undefined
     if (typeof value !== 'object' || value?.kind !== 'blob') return undefined
-    try {
-      const { count, dataBytes, digest, position } = decodeState(value.bytes)
-      return { expected: { count, dataBytes, digest }, seq: position.seq }
-    } catch {
-      return undefined
-    }
+    return [name.bytes.toString('latin1'), value.bytes]
   }
 
   #leaf(page: BtreePage, number: number, span: RowSpan, doubt: string | undefined): void {
@@ -251,22 +251,22 @@ class Salvage {
   }
 
   /** Without a schema: expiries and counters by what their rows look like. */
-  #searchSideTables(withExpiries: boolean): Expected | undefined {
-    let best: { expected: Expected; seq: bigint } | undefined
+  #searchSideTables(withExpiries: boolean): DatabaseState | undefined {
+    let best: DatabaseState | undefined
     this.#eachLoosePage((page, number) => {
       for (let i = 0; i < page.cells; i++) {
         const cell = payloadCell(page, i, this.#file.usable)
         if (cell === undefined || cell.overflow !== 0) continue
         if (page.kind === PAGE.leafIndex) {
           const state = this.#stateOf(cell, number)
-          if (state !== undefined && (best === undefined || state.seq > best.seq)) best = state
+          if (state !== undefined && (best === undefined || state.position.seq > best.position.seq)) best = state
         } else if (page.kind === PAGE.leafTable && withExpiries) {
           const row = parseRow(cell.local, 2)
           if (row !== undefined && isExpiryRow(row)) this.#expiries.add(cell.rowid, row[1] as bigint)
         }
       }
     })
-    return best?.expected
+    return best
   }
 
   #eachLoosePage(visit: (page: BtreePage, number: number) => void): void {
@@ -289,7 +289,7 @@ class Salvage {
     }
   }
 
-  #report(schemaRead: boolean, expected: Expected | undefined, hotJournal: boolean): SalvageReport {
+  #report(schemaRead: boolean, expected: DatabaseState | undefined, hotJournal: boolean): SalvageReport {
     const digest = reduceDigest(this.#digest)
     const missing = expected === undefined ? undefined : expected.count - BigInt(this.#recovered)
     const lostExpiries = new LostRanges()
@@ -301,6 +301,7 @@ class Salvage {
       recoveredBytes: this.#bytes,
       digest,
       ...(expected === undefined ? {} : { expected }),
+      ...(this.#epochs === undefined ? {} : { epochs: this.#epochs }),
       ...(missing === undefined ? {} : { missing }),
       lostRanges: { count: this.#lost.count, first: this.#lost.list(NAMED) },
       lostRecords: this.#lostRecords,
@@ -323,8 +324,17 @@ class Salvage {
   }
 }
 
+/** What damaged bytes may not be. */
+function orNothing<T>(decode: () => T): T | undefined {
+  try {
+    return decode()
+  } catch {
+    return undefined
+  }
+}
+
 function verdictOf(
-  expected: Expected | undefined,
+  expected: DatabaseState | undefined,
   missing: bigint | undefined,
   digest: bigint,
 ): SalvageReport['verdict'] {

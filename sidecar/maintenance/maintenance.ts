@@ -9,10 +9,11 @@ import { shareOf, volumeSpace } from '../volume/space.ts'
 import { DEGRADATIONS, degradations } from './degradations.ts'
 import { ExpiryGate } from './expiry-gate.ts'
 import { Growth } from './growth.ts'
+import { Notices } from './notices.ts'
 import { cutSnapshots } from './snapshot-guard.ts'
 import { SpaceKeeper } from './space-keeper.ts'
 import { TaskBoard } from './task-board.ts'
-import { checkpointTask, checkTask, compactTask, expireTask, vacuumTask } from './tasks.ts'
+import { type CheckPolicy, checkpointTask, checkTask, compactTask, expireTask, vacuumTask } from './tasks.ts'
 import { registerVolumeMetrics } from './volume-metrics.ts'
 import { type VolumeStatus, VolumeWatch } from './volume-watch.ts'
 
@@ -25,6 +26,8 @@ export interface LiveSettings {
 /** Between two looks at the engine's figures, ms. */
 const LOOK = 2000
 const LOOK_AT_VOLUME = 60_000
+/** Between two checks for a damaged page, ms. */
+const CHECK_PAUSE = 600_000
 
 /** Everything that keeps a running database in shape. */
 export class Maintenance {
@@ -36,12 +39,15 @@ export class Maintenance {
   readonly #growth: Growth
   readonly #space: SpaceKeeper
   readonly #gate: ExpiryGate
+  readonly #notices: Notices
   readonly #log: Logger
   readonly #stopping = new AbortController()
   readonly #loops: Promise<void>[] = []
   #unregister: () => void = () => {}
   #stopSpace: () => Promise<void> = async () => {}
   #figures: EngineFigures | undefined
+  readonly #check: CheckPolicy = { uncompared: false }
+  #checkedAt = Number.NEGATIVE_INFINITY
   /** Positions at the last look, and at the last cut of an idle WAL. */
   #idleSeq = -1n
   #cutSeq = -1n
@@ -53,6 +59,7 @@ export class Maintenance {
     this.#log = log
     this.#volume = new VolumeWatch(database.layout)
     this.#growth = new Growth(database.layout)
+    this.#notices = new Notices(database, clock)
     this.#gate = new ExpiryGate(database, settings, clock)
     const maintenance = () => settings.dynamic.maintenance
     this.#board = new TaskBoard(
@@ -61,7 +68,7 @@ export class Maintenance {
         checkpointTask(database, () => maintenance().checkpoint),
         vacuumTask(database, () => maintenance().vacuum, clock),
         compactTask(database),
-        checkTask(database, () => maintenance().check),
+        checkTask(database, () => maintenance().check, this.#check, clock),
       ],
       clock,
       (task, outcome, seconds, message) => {
@@ -75,18 +82,37 @@ export class Maintenance {
   }
 
   async start(report: StartReport): Promise<void> {
-    this.#gate.start(report.lastEnd === 'first')
+    this.#database.onDamagedRead = () => this.#checkSoon()
     this.#board.start()
     this.#unregister = this.#settings.onChange(() => this.#board.reschedule())
     this.#stopSpace = this.#space.start()
     this.#loop(LOOK, () => this.#look())
     this.#loop(LOOK_AT_VOLUME, () => this.#lookAtVolume())
-    if (report.checkDue) {
-      // the content is compared with the counters beside the work: most unclean ends leave nothing wrong
-      this.#board
-        .run('check', {}, this.#stopping.signal)
-        .catch((error: unknown) => this.#log.error({ err: error }, 'the check after an unclean end failed'))
-    }
+    this.opened(report)
+  }
+
+  /** Also after the database was closed for its damage and opened again. */
+  opened(report: StartReport): void {
+    this.#gate.start(report.lastEnd === 'first')
+    this.#notices.show()
+    this.#check.uncompared = report.checkDue
+    this.#database.board.clear('ContentDiffers')
+    // the content is compared with the counters beside the work: most unclean ends leave nothing wrong
+    if (report.checkDue) this.#runCheck('after an unclean end')
+  }
+
+  /** The engine stumbled over a page: the whole of it decides. Not again and again: one page may be read by many. */
+  #checkSoon(): void {
+    const now = this.#clock.monotonic()
+    if (now - this.#checkedAt < CHECK_PAUSE) return
+    this.#runCheck('of a damaged page')
+  }
+
+  #runCheck(why: string): void {
+    this.#checkedAt = this.#clock.monotonic()
+    this.#board
+      .run('check', {}, this.#stopping.signal)
+      .catch((error: unknown) => this.#log.error({ err: error }, `the check ${why} failed`))
   }
 
   /** Members of `/status`. */
@@ -119,6 +145,7 @@ export class Maintenance {
     // while files are being swapped, or after a failure, there is nothing to look at
     if (!this.#database.ready) return
     this.#degrade()
+    this.#notices.show()
     await this.#gate.look()
     this.#figures = await this.#database.session().readers.call('figures', {}, this.#stopping.signal)
     this.#degrade()
@@ -169,6 +196,7 @@ export class Maintenance {
     if (this.#figures) await this.#growth.look(this.#figures.freeBytes, this.#clock.now())
     const gone = await this.#volume.look(quarantine, this.#clock.now())
     if (gone.length > 0) this.#log.info({ quarantine: gone }, 'removed old files from quarantine')
+    await this.#database.refreshRecovery()
   }
 
   /** Does something at once and then again and again; a failure is logged and does not end it. */

@@ -114,36 +114,65 @@ export function compactTask(database: LocalDatabase): Task {
   }
 }
 
+/** What the check does about counters that are not those of the content. */
+export interface CheckPolicy {
+  /**
+   * The last process did not end in order and its database has not been compared since: a difference is somebody else's work and is taken over. Later the files are
+   * open here alone, so it means that content has changed without a write: a person decides.
+   */
+  uncompared: boolean
+}
+
 /** The engine's own check, and the whole content against the counters, both beside the work. */
-export function checkTask(database: LocalDatabase, settings: () => Settings['check']): Task {
+export function checkTask(
+  database: LocalDatabase,
+  settings: () => Settings['check'],
+  policy: CheckPolicy,
+  clock: Clock,
+): Task {
   return {
     name: 'check',
     next: now => {
       const given = settings()
       return given && new Cron(given.schedule, { timezone: given.timeZone }).nextRun(new Date(now))?.getTime()
     },
-    parameters: [],
-    async run({ signal, progress }) {
+    parameters: ['accept'],
+    async run({ signal, progress, parameters }) {
       const { readers } = database.session()
       const report = await readers.call('integrity', {}, signal, (done, total) =>
         progress(total > 0 ? done / total / 2 : 0),
       )
-      if (report.problems.length > 0)
-        throw new KvidxError('engine_corrupt', `the engine reports: ${report.problems.slice(0, 5).join('; ')}`, {
-          problems: report.problems,
-        })
+      if (report.problems.length > 0) throw await database.condemn(report.problems)
       const snapshot = await readers.snapshot(signal)
       try {
         const found = await snapshot.call('totals', {}, signal, (done, total) =>
           progress(0.5 + (total > 0 ? done / total / 2 : 0)),
         )
         const { state } = snapshot
-        if (found.count !== state.count || found.dataBytes !== state.dataBytes || found.digest !== state.digest)
-          throw new KvidxError(
-            'engine_corrupt',
-            `at ${formatPosition(state.position)} the counters say ${state.count} records with digest ${formatDigest(state.digest)}, a scan finds ${found.count} with ${formatDigest(found.digest)}`,
-          )
+        const difference = {
+          count: found.count - state.count,
+          dataBytes: found.dataBytes - state.dataBytes,
+          digest: found.digest - state.digest,
+          expiring: found.expiring - state.expiring,
+        }
+        const differs = Object.values(difference).some(amount => amount !== 0n)
+        if (differs) {
+          const message = `at ${formatPosition(state.position)} the counters say ${state.count} records with digest ${formatDigest(state.digest)}, a scan finds ${found.count} with ${formatDigest(found.digest)}`
+          if (!policy.uncompared && parameters.accept !== 'true') {
+            database.board.raise(
+              'ContentDiffers',
+              `${message}; restore it, or take it as it is: kvidx check --accept`,
+              clock.now(),
+            )
+            throw new KvidxError('engine_corrupt', message)
+          }
+          await database.adjust(difference)
+        }
+        policy.uncompared = false
+        database.board.clear('ContentDiffers')
+        await database.noteSound()
         return {
+          ...(differs && { foreignWrites: true }),
           position: formatPosition(state.position),
           count: String(found.count),
           digest: formatDigest(found.digest),

@@ -8,6 +8,7 @@ import type { StoreSettings } from '../backup/store/settings.ts'
 import type { EpochRecord } from '../database/database.ts'
 import { fromPlain, type PlainError } from '../database/writer-protocol.ts'
 import type { EngineOptions } from '../engine/engine.ts'
+import type { SalvageReport } from '../format/salvage/report.ts'
 
 /** Filling an engine from a backup or a file, in a thread of its own: the thread that answers requests never waits for it. */
 
@@ -39,6 +40,15 @@ export type FillTask =
       readonly scratch: string
       readonly now: number
     }
+  | {
+      readonly kind: 'salvage'
+      /** A damaged SQLite file that nobody has open. */
+      readonly file: string
+      readonly engine: EngineOptions
+      /** What is known of its history besides. */
+      readonly continues: readonly EpochRecord[]
+      readonly now: number
+    }
 
 /** What was filled in. u64 as decimal strings. */
 export interface Filled {
@@ -60,6 +70,8 @@ export interface Filled {
   readonly orphanExpiries?: number
   readonly skipped?: number
   readonly replaced?: number
+  /** Of a salvage: what could be read and what not. */
+  readonly salvage?: SalvageReport
 }
 
 /** What a restore would change. */

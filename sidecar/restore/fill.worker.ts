@@ -1,4 +1,4 @@
-import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { systemClock } from '../../src/common/clock.ts'
 import { KvidxError } from '../../src/common/errors.ts'
 import { syncTree } from '../backup/sync-tree.ts'
@@ -9,6 +9,7 @@ import type { EngineOptions } from '../engine/engine.ts'
 import { openReader, openWriter } from '../engine/open.ts'
 import { Comparison } from './compare.ts'
 import type { Filled, FillProgress, FillTask, FromFill, ToFill } from './fill.ts'
+import { fillFromDamaged } from './from-damaged.ts'
 import { fillFromFile } from './from-file.ts'
 import { fillFromStore } from './from-store.ts'
 
@@ -39,10 +40,7 @@ port.on('message', (message: ToFill) => {
 let comparing: Promise<Comparison | undefined> = Promise.resolve(undefined)
 
 try {
-  const filled =
-    task.kind === 'restore'
-      ? await fillFromStore(task, systemClock, controller.signal, progress)
-      : await fillFromFile(task, systemClock, controller.signal, progress)
+  const filled = await fill()
   await readBack(task.engine, filled)
   if (compare) comparing = Promise.resolve(await Comparison.open(task.engine))
   post({ type: 'filled', filled })
@@ -55,6 +53,22 @@ try {
     ),
   })
   port.close()
+}
+
+function fill(): Promise<Filled> {
+  switch (task.kind) {
+    case 'restore':
+      return fillFromStore(task, systemClock, controller.signal, progress)
+    case 'import':
+      return fillFromFile(task, systemClock, controller.signal, progress)
+    case 'salvage':
+      // one long synchronous walk: it looks for its cancellation itself
+      return fillFromDamaged(task, progress, () => {
+        if ((receiveMessageOnPort(port) as { message: ToFill } | undefined)?.message.type === 'cancel')
+          controller.abort()
+        return controller.signal.aborted
+      })
+  }
 }
 
 function progress(now: FillProgress): void {

@@ -45,8 +45,8 @@ export async function fillFromStore(
       digest: formatDigest(reached.digest),
       lineage: catalog.lineage,
       sources: sourcesOf(chain),
-      // a target that is no time is met or refused
-      complete: task.from.kind !== 'time' || restored.complete,
+      // a target that is no time is met or refused, unless the newest state is enough
+      complete: task.from.kind === 'time' ? restored.complete : chain.gap === undefined,
     }
   } finally {
     await context.store.close()

@@ -39,7 +39,13 @@ const TASKS: readonly Task[] = [
     summary: 'Removes records whose expiry has passed',
     query: { confirm: parameter.boolean('true: the clock is right, although it jumped') },
   },
-  { name: 'check', summary: 'Checks the engine, and count and digest against a full scan', query: {} },
+  {
+    name: 'check',
+    summary: 'Checks the engine, and count and digest against a full scan',
+    query: {
+      accept: parameter.boolean('true: where they differ the content is right, and is counted anew in a new epoch'),
+    },
+  },
 ]
 
 function runTask(task: Task): (exchange: Exchange) => Promise<void> {

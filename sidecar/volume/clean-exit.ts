@@ -45,7 +45,7 @@ export type LastEnd =
   /** No marker: it was killed, or lost power. */
   | { readonly kind: 'unclean' }
   /** The files are not as they were left. */
-  | { readonly kind: 'changed'; readonly files: readonly string[] }
+  | { readonly kind: 'changed'; readonly files: readonly string[]; readonly position: string }
 
 export async function writeCleanExit(layout: VolumeLayout, position: string): Promise<void> {
   const files = await markFiles(layout.database)
@@ -54,8 +54,12 @@ export async function writeCleanExit(layout: VolumeLayout, position: string): Pr
 
 export async function readLastEnd(layout: VolumeLayout): Promise<LastEnd> {
   let files: unknown
+  let position: unknown
   try {
-    files = (JSON.parse(await readFile(layout.cleanExit, 'utf8')) as { files?: unknown }).files
+    ;({ files, position } = JSON.parse(await readFile(layout.cleanExit, 'utf8')) as {
+      files?: unknown
+      position?: unknown
+    })
   } catch {
     return { kind: 'unclean' }
   }
@@ -70,7 +74,7 @@ export async function readLastEnd(layout: VolumeLayout): Promise<LastEnd> {
       changed.push(now.name)
   }
   changed.push(...before.keys())
-  return changed.length === 0 ? { kind: 'clean' } : { kind: 'changed', files: changed }
+  return changed.length === 0 ? { kind: 'clean' } : { kind: 'changed', files: changed, position: String(position) }
 }
 
 /** Must be gone from the disk before the first write of a new run, or a crash would look like a clean end. */

@@ -16,6 +16,10 @@ export interface VolumeLayout {
   readonly cleanExit: string
   /** There only while a staged database takes the place of the old one. */
   readonly swap: string
+  /** Copy of the epoch history. */
+  readonly epochs: string
+  /** There only while the files have not been checked since something was wrong. */
+  readonly suspicion: string
 }
 
 export function volumeLayout(root: string): VolumeLayout {
@@ -29,6 +33,8 @@ export function volumeLayout(root: string): VolumeLayout {
     ballast: join(root, 'ballast'),
     cleanExit: join(root, 'clean-exit.json'),
     swap: join(root, 'swap.json'),
+    epochs: join(root, 'epochs.json'),
+    suspicion: join(root, 'suspicion.json'),
   }
 }
 

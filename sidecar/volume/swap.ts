@@ -16,6 +16,9 @@ interface SwapJournal {
   readonly quarantined: string
 }
 
+/** Beside a database in quarantine: why it is there. */
+export const NOTE = 'note.json'
+
 /** `<time>-<reason>`, so that a listing sorts by age. */
 export function quarantineName(now: number, reason: string): string {
   return `${new Date(now).toISOString().replace(/[-:]/g, '').replace(/\.\d+/, '')}-${reason}`
@@ -30,13 +33,27 @@ export async function putAside(layout: VolumeLayout, reason: string, now: number
   for (const directory of [quarantine, layout.quarantine, layout.root]) await syncDirectory(directory)
 }
 
-/** Puts `staging/<staged>` (complete and fsynced) in the place of `db/`. Both databases must be closed. Returns the quarantine's name. */
-export async function swapIn(layout: VolumeLayout, staged: string, reason: string, now: number): Promise<string> {
+/**
+ * Puts `staging/<staged>` (complete and fsynced) in the place of `db/`. Both databases must be closed. Returns the quarantine's name.
+ * @param note says what goes to quarantine and why, given its name; lies there beside it as `note.json`
+ */
+export async function swapIn(
+  layout: VolumeLayout,
+  staged: string,
+  reason: string,
+  now: number,
+  note?: (quarantine: string) => string,
+): Promise<string> {
   let quarantined = quarantineName(now, reason)
   for (let n = 2; await exists(join(layout.quarantine, quarantined)); n++)
     quarantined = `${quarantineName(now, reason)}-${n}`
   const journal: SwapJournal = { formatVersion: 1, staged, quarantined }
   failpoint('swap.beforeJournal')
+  if (note) {
+    const directory = join(layout.quarantine, quarantined)
+    await mkdir(directory, { recursive: true, mode: 0o700 })
+    await writeFileDurably(join(directory, NOTE), note(quarantined))
+  }
   await writeFileDurably(layout.swap, JSON.stringify(journal))
   failpoint('swap.afterJournal')
   await roll(layout, journal)

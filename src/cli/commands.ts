@@ -93,6 +93,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: 'list or remove what was put out of the way',
     load: async io => (await import('./quarantine.ts')).quarantineCommand(io),
   },
+  salvage: {
+    group: 'Operation',
+    summary: 'keep what can be read of a damaged SQLite database',
+    load: async io => (await import('./salvage.ts')).salvageCommand(io),
+  },
   plan: {
     group: 'Operation',
     summary: 'print what a changed manifest will do on Kubernetes',

@@ -20,36 +20,40 @@ export type TaskVerb = keyof typeof TASKS
 
 /** `kvidx checkpoint`, `vacuum`, `compact`, `expire`, `check`: starts a task, or joins the one that runs, and waits for it. */
 export function taskCommand(name: TaskVerb, io: Io): Command {
-  return withConnection(new Command(name))
+  const command = withConnection(new Command(name))
     .description(`${TASKS[name]} (admin token)`)
     .option('--cancel', 'stop the one that runs instead')
-    .action((flags: ConnectionFlags & { readonly cancel?: true }) =>
-      connected(flags, async client => {
-        const path = `/v1/admin/${name}`
-        if (flags.cancel) {
-          await (await client.call('DELETE', path)).bytes()
-          return write(io.output, flags.output === 'json' ? '{"cancelled":true}\n' : `${name} is being cancelled\n`)
-        }
-        const answer = await client.call('POST', path, { headers: { accept: 'application/x-ndjson' }, long: true })
-        const bar = progressBar(io, name, 'share')
-        try {
-          for await (const line of linesOf(answer.body)) {
-            const told = JSON.parse(line) as Record<string, unknown>
-            if (told.problem) throw problemFrom(told.problem)
-            if (!told.end) {
-              if (typeof told.progress === 'number') bar.show(told.progress, 1)
-              continue
-            }
-            const { end: _, ...result } = told
-            bar.end()
-            return await write(io.output, flags.output === 'json' ? `${JSON.stringify(result)}\n` : fields(result))
+  if (name === 'check')
+    command.option('--accept', 'where count and digest differ the content is right: count it anew, in a new epoch')
+  return command.action((flags: ConnectionFlags & { readonly cancel?: true; readonly accept?: true }) =>
+    connected(flags, async client => {
+      const path = `/v1/admin/${name}`
+      if (flags.cancel) {
+        await (await client.call('DELETE', path)).bytes()
+        return write(io.output, flags.output === 'json' ? '{"cancelled":true}\n' : `${name} is being cancelled\n`)
+      }
+      const query = flags.accept ? { accept: true } : {}
+      const headers = { accept: 'application/x-ndjson' }
+      const answer = await client.call('POST', path, { query, headers, long: true })
+      const bar = progressBar(io, name, 'share')
+      try {
+        for await (const line of linesOf(answer.body)) {
+          const told = JSON.parse(line) as Record<string, unknown>
+          if (told.problem) throw problemFrom(told.problem)
+          if (!told.end) {
+            if (typeof told.progress === 'number') bar.show(told.progress, 1)
+            continue
           }
-        } finally {
+          const { end: _, ...result } = told
           bar.end()
+          return await write(io.output, flags.output === 'json' ? `${JSON.stringify(result)}\n` : fields(result))
         }
-        throw new Unreachable(`the answer was cut; whether ${name} has ended is not known`)
-      }),
-    )
+      } finally {
+        bar.end()
+      }
+      throw new Unreachable(`the answer was cut; whether ${name} has ended is not known`)
+    }),
+  )
 }
 
 function problemFrom(problem: unknown): KvidxError {

@@ -320,6 +320,12 @@ export const RULE_CASES: readonly ApiCase[] = [
     'spec.recovery.onCorruption',
     'needs spec.backup',
   ),
+  bad(
+    'Salvage of another engine than SQLite',
+    database({ engine: 'LMDB', recovery: { onCorruption: 'Salvage' } }),
+    'spec.recovery.onCorruption',
+    'SQLite alone',
+  ),
   // pods
   bad(
     'a container with our name',

@@ -194,5 +194,6 @@ function checkFormat(file: string): void {
     old
       ? `${file} has LMDB data format ${header.readUInt32LE(20)}, as kvidxkit writes it: it can be imported, not opened`
       : `${file} is not an LMDB file of data format ${DATA_FORMAT}`,
+    { foreign: old },
   )
 }

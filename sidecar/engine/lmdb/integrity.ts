@@ -1,6 +1,7 @@
 import { closeSync, openSync, readSync } from 'node:fs'
 import { KvidxError } from '../../../src/common/errors.ts'
 import type { IntegrityReport, Progress } from '../engine.ts'
+import { fileSize } from '../files.ts'
 import { dataFile } from './environment.ts'
 import { checkPage, compareBytes, isBranch, type Node, nodesOf, type PageProblem } from './page.ts'
 
@@ -36,6 +37,30 @@ export function checkLmdb(directory: string, progress: Progress): IntegrityRepor
     const walk = new TreeWalk(file, meta, problems, progress)
     for (const [index, root] of meta.roots.entries()) walk.tree(index === 0 ? 'free pages' : 'main', root)
     return { problems }
+  } finally {
+    closeSync(file)
+  }
+}
+
+/**
+ * Before LMDB maps the file: it trusts what it finds, and a page that is not there ends the process. A file that is shorter than its meta page says is always walked
+ * through, others when they are suspected. Error: engine_corrupt with the problems.
+ */
+export function ensureSound(directory: string, suspected: boolean): void {
+  const path = dataFile(directory)
+  if (fileSize(path) === 0 || !(suspected || isShort(path))) return
+  const { problems } = checkLmdb(directory, () => false)
+  if (problems.length > 0)
+    throw new KvidxError('engine_corrupt', `the pages of ${path} are damaged: ${problems.slice(0, 5).join('; ')}`, {
+      problems,
+    })
+}
+
+function isShort(path: string): boolean {
+  const file = openSync(path, 'r')
+  try {
+    const meta = newestMeta(file, [])
+    return meta === undefined || fileSize(path) < (meta.lastPage + 1) * meta.pageSize
   } finally {
     closeSync(file)
   }

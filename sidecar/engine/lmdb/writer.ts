@@ -7,6 +7,7 @@ import { freeSpace, syncPath } from '../files.ts'
 import { copyEnvironment } from './copy.ts'
 import { type Environment, lmdbFigures, lmdbVersion, openEnvironment, pageUse } from './environment.ts'
 import { guarded, lmdbError } from './errors.ts'
+import { ensureSound } from './integrity.ts'
 import { MapLimit } from './limit.ts'
 import { admitCommit } from './space.ts'
 import { LmdbTransaction } from './transaction.ts'
@@ -34,6 +35,7 @@ class LmdbWriter implements EngineWriter {
 
   constructor(options: EngineOptions) {
     this.#options = options
+    ensureSound(options.directory, options.suspected === true)
     const environment = openEnvironment(options.directory, options.tuning, true)
     this.#environment = environment
     this.share = { kind: 'LMDB', options, commits: this.#commits.shared }

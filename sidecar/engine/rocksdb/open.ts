@@ -73,7 +73,7 @@ function checkFamilies(library: RocksLibrary, path: string): void {
   throw new KvidxError(
     'engine_corrupt',
     `${path} is not a database of this program: its column families are ${found.join(', ')}, expected ${known.join(', ')}`,
-    { families: found },
+    { families: found, foreign: strange.length > 0 },
   )
 }
 

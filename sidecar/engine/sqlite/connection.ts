@@ -135,6 +135,7 @@ function createTables(connection: Connection): void {
     throw new KvidxError(
       'engine_corrupt',
       `main.db has a table log with the columns ${present.join(', ')}: kvidxkit's has ${needed.join(', ')}`,
+      { foreign: true },
     )
   connection.transaction(() => {
     for (const statement of TABLES) connection.exec(statement)

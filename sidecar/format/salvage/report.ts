@@ -1,3 +1,4 @@
+import type { DatabaseState, EpochRecord } from '../../database/database.ts'
 import type { WalSummary } from './wal-index.ts'
 
 /** Of each list the first so many are named; all are counted. */
@@ -31,7 +32,9 @@ export interface SalvageReport {
   /** Content digest over them. */
   readonly digest: bigint
   /** What the database's own counters say, when they could be read. */
-  readonly expected?: { readonly count: bigint; readonly dataBytes: bigint; readonly digest: bigint }
+  readonly expected?: DatabaseState
+  /** The database's epoch history, when it could be read. */
+  readonly epochs?: readonly EpochRecord[]
   /** expected.count - recovered, when that is known. May be below 0 when the consumer took records that had been removed. */
   readonly missing?: bigint
   /** Ranges that the damaged pages should have held. */

@@ -23,6 +23,11 @@ const BACKUP_RULES: readonly Rule[] = [
     fieldPath: '.recovery.onCorruption',
   },
   {
+    rule: "self.recovery.onCorruption != 'Salvage' || self.engine == 'SQLite'",
+    message: 'recovery.onCorruption Salvage is for engine SQLite alone; use RestoreLatest',
+    fieldPath: '.recovery.onCorruption',
+  },
+  {
     rule: 'has(self.backup) || !has(self.bootstrap) || !has(self.bootstrap.restore) || !has(self.bootstrap.restore.source) || has(self.bootstrap.restore.source.volume) || has(self.bootstrap.restore.source.s3)',
     message: 'bootstrap.restore.source needs volume or s3, or a destination in spec.backup',
     fieldPath: '.bootstrap.restore.source',

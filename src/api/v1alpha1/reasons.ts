@@ -151,13 +151,20 @@ export const REASONS = {
   },
   Corrupt: {
     message: 'The database is damaged: {damage}',
-    todo: 'Restore it, as docs/runbooks.md says; while it still serves: kvidx restore --latest. Keep the damaged files until then.',
+    todo: 'Bring the newest state of the backups back, with a patch: spec.recovery.onCorruption: RestoreLatest; or keep what can be read (SQLite): Salvage. The damaged files go to quarantine.',
     severity: 'Critical',
     runbook: 'corrupted-database',
   },
   Salvaged: {
     message: 'A damaged database was salvaged: {kept} records kept, {lost} lost; the damaged files are in quarantine',
-    todo: 'Compare with a backup.',
+    todo: 'Compare with a backup; then kvidx quarantine remove {quarantine}.',
+    severity: 'Warning',
+    runbook: 'corrupted-database',
+  },
+  RestoredAfterDamage: {
+    message:
+      'A damaged database was replaced by the state {reached} of its backups; the damaged files are in quarantine',
+    todo: 'When they are no longer needed: kvidx quarantine remove {quarantine}.',
     severity: 'Warning',
     runbook: 'corrupted-database',
   },

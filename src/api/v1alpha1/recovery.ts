@@ -8,7 +8,7 @@ export const recovery = defaultBlock(
     onCorruption: defaults(
       words(['Stop', 'RestoreLatest', 'Salvage'], {
         description:
-          'What to do with a damaged database. Stop: stay down and say what to do. RestoreLatest: restore the newest good backup. Salvage: keep every record that can still be read. Damaged files always go to quarantine.',
+          'What to do with a damaged database. Stop: stay down and say what to do. RestoreLatest: restore the newest good backup. Salvage (SQLite): keep every record that can still be read. Damaged files always go to quarantine.',
       }),
       'Stop',
     ),

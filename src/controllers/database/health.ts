@@ -193,14 +193,27 @@ export function engineFindings(blueprint: Blueprint, observed: Observed): readon
   const engine: Finding = trouble
     ? { type: 'EngineHealthy', status: 'False', reason: trouble.reason, values: trouble.values }
     : ofEngine.length > 0
-      ? {
-          type: 'EngineHealthy',
-          status: 'False',
-          reason: 'Degraded',
-          values: { causes: ofEngine.map(cause => `${cause.reason}: ${cause.message}`).join('; ') },
-        }
+      ? { type: 'EngineHealthy', status: 'False', ...engineCause(ofEngine, status) }
       : { type: 'EngineHealthy', status: 'True', reason: 'Healthy' }
   return [engine, ...storageFindings(blueprint, observed, status)]
+}
+
+/** One cause alone may have a reason of its own; several are told together. */
+function engineCause(
+  causes: NonNullable<ProbeStatus['health']>['causes'],
+  { recovery, data }: ProbeStatus,
+): Pick<Finding, 'values'> & { readonly reason: Reason } {
+  const [only, ...others] = causes
+  if (others.length === 0 && only?.reason === 'ForeignWrites')
+    return { reason: 'ForeignWrites', values: { epoch: data?.position.split('.')[0] ?? '' } }
+  if (others.length === 0 && recovery && (only?.reason === 'Salvaged' || only?.reason === 'RestoredAfterDamage')) {
+    const { quarantine, reached, records, lost = 'an unknown number' } = recovery
+    return { reason: only.reason, values: { kept: records, lost, quarantine, reached } }
+  }
+  return {
+    reason: 'Degraded',
+    values: { causes: causes.map(cause => `${cause.reason}: ${cause.message}`).join('; ') },
+  }
 }
 
 function storageFindings(blueprint: Blueprint, observed: Observed, status: ProbeStatus): readonly Finding[] {

@@ -90,6 +90,14 @@ export interface ProbeStatus {
     readonly details: Readonly<Record<string, unknown>>
   }
   readonly start?: { readonly volume?: string; readonly foreignWrites?: boolean }
+  /** How damaged files were last replaced. */
+  readonly recovery?: {
+    readonly action: string
+    readonly quarantine: string
+    readonly reached: string
+    readonly records: string
+    readonly lost?: string
+  }
   readonly data?: {
     readonly position: string
     readonly count: string

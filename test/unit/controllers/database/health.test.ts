@@ -178,6 +178,19 @@ const TABLE: readonly (readonly [string, Scene, readonly string[]])[] = [
     ['Ready=False/NotReady', 'Reconciling=True/NotReady', 'EngineHealthy=False/NotReady'],
   ],
   [
+    'damaged files were salvaged',
+    saying({
+      recovery: { action: 'Salvaged', quarantine: '20261128T041503Z-damaged', reached: '1.9', records: '7', lost: '2' },
+      health: { state: 'DEGRADED', causes: [{ reason: 'Salvaged', message: '', since: 0 }] },
+    }),
+    ['Ready=True/Ready', 'EngineHealthy=False/Salvaged', 'StorageHealthy=True/EnoughSpace'],
+  ],
+  [
+    'something else wrote to the files',
+    saying({ health: { state: 'DEGRADED', causes: [{ reason: 'ForeignWrites', message: '', since: 0 }] } }),
+    ['Ready=True/Ready', 'EngineHealthy=False/ForeignWrites', 'StorageHealthy=True/EnoughSpace'],
+  ],
+  [
     'the engine is slow',
     saying({ health: { state: 'DEGRADED', causes: [{ reason: 'WalLarge', message: '200 MB', since: 0 }] } }),
     ['Ready=True/Ready', 'EngineHealthy=False/Degraded', 'StorageHealthy=True/EnoughSpace'],
