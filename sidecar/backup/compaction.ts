@@ -3,6 +3,7 @@ import { changeFileHeader } from '../database/frame.ts'
 import type { Segment } from './catalog.ts'
 import { readSegment } from './change-file.ts'
 import { changesPath, type Home, segmentName } from './layout.ts'
+import { follow } from './line.ts'
 import { type FileContext, sealed } from './stored-file.ts'
 
 /** Sizes (as stored) up to which segments are merged: what is shipped, then about a quarter of an hour, then most of a day of a busy database. */
@@ -26,16 +27,22 @@ export interface CompactionPlan {
   /** Each a gapless run of one epoch that becomes one segment. */
   readonly merges: readonly (readonly Segment[])[]
   /** Wholly inside a larger segment that is old enough. */
-  readonly obsolete: readonly Segment[]
+  readonly obsolete: readonly Obsolete[]
+}
+
+export interface Obsolete {
+  readonly segment: Segment
+  /** Holds the same commits. */
+  readonly cover: Segment
 }
 
 /** Decides what to merge and what to delete. Pure. @param segments of one lineage, ascending by epoch and first seq @param now Unix ms */
 export function planCompaction(segments: readonly Segment[], policy: CompactionPolicy, now: number): CompactionPlan {
   const covered = coversOf(segments)
   const live = segments.filter(segment => covered.get(segment) === undefined)
-  const obsolete = segments.filter(segment => {
+  const obsolete = segments.flatMap(segment => {
     const cover = covered.get(segment)
-    return cover !== undefined && now - cover.modified >= policy.graceMs
+    return cover !== undefined && now - cover.modified >= policy.graceMs ? [{ segment, cover }] : []
   })
   return {
     merges: policy.levels.flatMap((limit, level) => mergesOf(live, policy, limit, policy.levels[level - 1] ?? 0)),
@@ -89,8 +96,9 @@ export interface CompactionResult {
 }
 
 /**
- * Carries a plan out. A merged segment is read back from the store, commit by commit, before it counts; what it replaces goes only with a later plan. Without the
- * right to delete, everything stays. Errors: backup_corrupt and backup_gap of a segment that is damaged, the store's.
+ * Carries a plan out. A merged segment is read back from the store, commit by commit, when it is made, and again before anything that it replaces goes, which is with
+ * a later plan. One that cannot be read while its parts are there is removed instead. Without the right to delete, everything stays. Errors: backup_corrupt and
+ * backup_gap of a segment that is damaged, the store's.
  */
 export async function compactSegments(
   context: FileContext,
@@ -99,8 +107,7 @@ export async function compactSegments(
 ): Promise<CompactionResult> {
   let deleted = 0
   let kept = 0
-  for (const run of plan.merges) await mergeSegments(context, home, run)
-  for (const { key } of plan.obsolete) {
+  const remove = async (key: string) => {
     try {
       await context.store.delete(key, context.signal)
       deleted++
@@ -109,7 +116,30 @@ export async function compactSegments(
       kept++
     }
   }
+  for (const run of plan.merges) await mergeSegments(context, home, run)
+  const byCover = Map.groupBy(plan.obsolete, ({ cover }) => cover)
+  for (const [cover, replaced] of byCover) {
+    const parts = replaced.map(({ segment }) => segment)
+    if (await isSound(context, cover)) for (const { key } of parts) await remove(key)
+    // it would be preferred to the parts, which are all that there is; made anew, it may be better
+    else if (reachesOver(parts, cover)) await remove(cover.key)
+  }
   return { merged: plan.merges.length, deleted, kept }
+}
+
+async function isSound(context: FileContext, segment: Segment): Promise<boolean> {
+  try {
+    for await (const _ of readSegment(context, segment));
+    return true
+  } catch (thrown) {
+    if (!(thrown instanceof KvidxError) || thrown.code !== 'backup_corrupt') throw thrown
+    return false
+  }
+}
+
+function reachesOver(parts: readonly Segment[], { first, last }: Segment): boolean {
+  const pieces = parts.map(part => ({ from: part.first - 1n, to: part.last, source: part }))
+  return follow(pieces, first - 1n, last).reached >= last
 }
 
 /** Writes one segment with the commits of all; memory is bounded by the largest commit. */

@@ -438,6 +438,8 @@ export class LocalDatabase implements Database {
     const old = this.session()
     this.#lifecycle = 'swapping'
     try {
+      // writes that a freeze holds back come before the last state, not behind it
+      await old.writer.call('endFreeze', {})
       await old.writer.call('checkpoint', { mode: 'truncate' })
       await finish(old.writer.state)
     } catch (error) {

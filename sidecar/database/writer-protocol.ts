@@ -48,6 +48,8 @@ export interface WriterCalls {
   flush: [Record<string, never>, Record<string, never>]
   figures: [Record<string, never>, import('../engine/engine.ts').EngineFigures]
   freeze: [{ token: string; ms: number }, { expiresAt: number }]
+  /** Ends a freeze, whoever has it: what waits for it is committed before anything that comes next. */
+  endFreeze: [Record<string, never>, Record<string, never>]
   thaw: [{ token: string }, { withinLease: boolean }]
   /**
    * Scans everything and compares with the counters. Where they differ, or with `always`, writes what was found and begins the epoch `reason`;

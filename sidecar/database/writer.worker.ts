@@ -171,6 +171,8 @@ function call(id: number, name: keyof WriterCalls, args: unknown): void {
 
 const calls: { [N in keyof WriterCalls]: (args: WriterCalls[N][0], id: number) => WriterCalls[N][1] } = {
   expire: ({ until, limit, budgetMs }) => {
+    // a snapshot of the volume is being taken, and it is to hold the position that the freeze answered
+    if (freeze) return { removed: 0, more: false }
     const end = performance.now() + budgetMs
     const slice = committer.expire(until, limit, BigInt(Date.now()), () => performance.now() < end)
     trimLog()
@@ -203,7 +205,12 @@ const calls: { [N in keyof WriterCalls]: (args: WriterCalls[N][0], id: number) =
     endFreeze()
     return { withinLease }
   },
+  endFreeze: () => {
+    endFreeze()
+    return {}
+  },
   recount: ({ reason, always, time, after }, id) => {
+    endFreeze()
     const orphans = dropOrphans()
     const totals = totalsOf(engine.view)
     let found = totals.step()
@@ -233,6 +240,7 @@ const calls: { [N in keyof WriterCalls]: (args: WriterCalls[N][0], id: number) =
     return { epochs }
   },
   beginEpoch: ({ reason, time }) => {
+    endFreeze()
     enterEpoch(reason, time)
     return { epochs }
   },

@@ -7,6 +7,7 @@ import { KeyRing, masterKey } from '../../../sidecar/backup/key-ring.ts'
 import { planPrune, prune } from '../../../sidecar/backup/prune.ts'
 import { stageRestore } from '../../../sidecar/backup/restore.ts'
 import { lastShipped, SegmentShipper, writeEpochs, writeSegment } from '../../../sidecar/backup/segments.ts'
+import { readAll } from '../../../sidecar/backup/store/body.ts'
 import { DirectoryStore } from '../../../sidecar/backup/store/directory.ts'
 import { FrameBuilder, FrameSplitter, readFrameHeader } from '../../../sidecar/database/frame.ts'
 import type { Position } from '../../../sidecar/database/operation.ts'
@@ -205,6 +206,29 @@ describe('compaction and pruning', () => {
       })
       expect(reached).toMatchObject({ position: source.database.state.position, digest: source.database.state.digest })
     }
+  })
+
+  it('deletes no segment for a merged one that the store has damaged: that one goes', async () => {
+    await source.churn(random, 20)
+    await source.full()
+    await source.churn(random, 200)
+    await ship(START, { maxBytes: 500 })
+    const policy = { levels: [100_000], minFiles: 5, graceMs: 0 }
+    const { segments } = await source.catalog()
+    await compactSegments(source.context, source.home, planCompaction(segments, policy, Date.now()))
+    const merged = (await stored()).filter(({ key }) => !segments.some(segment => segment.key === key))
+    expect(merged.length).toBeGreaterThan(0)
+    for (const { key } of merged) {
+      const bytes = await readAll((await source.store.get(key)).chunks, 1 << 20, key)
+      bytes.writeUInt8(bytes.readUInt8(bytes.length >> 1) ^ 1, bytes.length >> 1)
+      await source.store.put(key, bytes)
+    }
+    const again = planCompaction(await stored(), policy, Date.now() + 1000)
+    await compactSegments(source.context, source.home, { merges: [], obsolete: again.obsolete })
+    expect((await stored()).map(({ key }) => key)).toEqual(segments.map(({ key }) => key))
+    const chain = resolveChain(await source.catalog(), { kind: 'latest' })
+    const { reached } = await stageRestore(source.context, chain, { engine: 'SQLite', directory: source.fresh('r') })
+    expect(reached.digest).toBe(source.database.state.digest)
   })
 
   it('prunes what retention lets go, manifest first, and leaves what is unfinished alone for a day', async () => {

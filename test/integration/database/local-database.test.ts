@@ -1,6 +1,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import pino from 'pino'
 import { afterAll, describe, expect, test } from 'vitest'
 import { databaseConfig } from '../../../sidecar/database/config.ts'
@@ -164,6 +165,31 @@ describe.each(ENGINES)('a database on one volume, %s', engine => {
     await database.freeze(100)
     await database.write({ operations: [put(3n, 'after the lease')] })
     expect(database.state.count).toBe(3n)
+  })
+
+  test('changes nothing during a freeze: expired records stay until it ends', async () => {
+    const database = await open(engine)
+    const gone = { op: 'put', key: 1n, term: 0n, cmd: 0n, data: Buffer.from('x'), expiry: { at: 5n } } as const
+    await database.write({ operations: [gone] })
+    const { token, position } = await database.freeze(5000)
+    const { writer } = database.session()
+    const expire = { until: 10n, limit: 10, budgetMs: 100 }
+    expect(await writer.call('expire', expire)).toEqual({ removed: 0, more: false })
+    expect(database.state).toMatchObject({ position, count: 1n })
+    expect(await database.thaw(token)).toEqual({ withinLease: true })
+    expect(await writer.call('expire', expire)).toEqual({ removed: 1, more: false })
+  })
+
+  test('a write that a freeze holds back is not lost to an import into the empty database', async () => {
+    const database = await open(engine)
+    await database.freeze(10_000)
+    const write = database.write({ operations: [put(1n, 'held back')] })
+    const body = Readable.from([Buffer.from('{"key":"2","term":"0","cmd":"0","data":""}\n')])
+    const options = { format: 'ndjson', onDuplicate: 'fail', clear: false, atomic: true } as const
+    const imported = database.import(body, options, never)
+    await expect(imported).rejects.toMatchObject({ code: 'conflict' })
+    await write
+    expect(Buffer.from(database.get(1n).record?.data ?? []).toString()).toBe('held back')
   })
 
   test('removes a range above the atomic limit in slices, each a commit', async () => {
