@@ -18,7 +18,7 @@ import { KvidxError } from '../../src/common/errors.ts'
 import { Random, Source } from '../integration/backup/source.ts'
 
 const ENGINE: EngineKind = 'LMDB'
-const RANDOM_FLIPS = 1000
+const RANDOM_FLIPS = Number(process.env.KVIDX_FAULT_FLIPS ?? 1000)
 const key = masterKey(Buffer.alloc(32, 1))
 const NAMES = new Set([
   'backup_corrupt',
