@@ -56,6 +56,8 @@ export interface StartOptions {
   readonly key?: string
   /** Answer `bucket.<this>` too. */
   readonly virtualDomain?: string
+  /** Where it listens. Default: the loopback. */
+  readonly host?: string
   /** Default: a free one. */
   readonly port?: number
   /** Default: a new one, removed by `stop`. */
@@ -65,7 +67,8 @@ export interface StartOptions {
 /** Starts the server on a free port of the loopback and waits until it answers. */
 export async function startVersitygw(binary: string, options: StartOptions = {}): Promise<RunningS3> {
   const directory = options.directory ?? mkdtempSync(join(tmpdir(), 'kvidx-s3-'))
-  const port = options.port ?? (await freePort())
+  const host = options.host ?? '127.0.0.1'
+  const port = options.port ?? (await freePort(host))
   const accessKeyId = 'kvidxtest'
   const secretAccessKey = 'kvidxtestsecret'
   const tls =
@@ -75,7 +78,7 @@ export async function startVersitygw(binary: string, options: StartOptions = {})
     binary,
     [
       '--port',
-      `127.0.0.1:${port}`,
+      `${host}:${port}`,
       '--keep-alive',
       '--access',
       accessKeyId,
@@ -89,9 +92,9 @@ export async function startVersitygw(binary: string, options: StartOptions = {})
   server.stderr?.on('data', (data: Buffer) => {
     complaint = (complaint + data.toString()).slice(-2000)
   })
-  const endpoint = `${tls.length ? 'https' : 'http'}://127.0.0.1:${port}`
+  const endpoint = `${tls.length ? 'https' : 'http'}://${host}:${port}`
   try {
-    await waitUntilListening(port, server)
+    await waitUntilListening(host, port, server)
   } catch (thrown) {
     server.kill('SIGKILL')
     throw new Error(`versitygw does not start: ${complaint}`, { cause: thrown })
@@ -116,12 +119,12 @@ async function stop(server: ChildProcess): Promise<void> {
   await ended
 }
 
-async function waitUntilListening(port: number, server: ChildProcess): Promise<void> {
+async function waitUntilListening(host: string, port: number, server: ChildProcess): Promise<void> {
   const { connect } = await import('node:net')
   for (let turn = 0; turn < 200; turn++) {
     if (server.exitCode !== null) throw new Error(`it ended with ${server.exitCode}`)
     const open = await new Promise<boolean>(resolve => {
-      const socket = connect(port, '127.0.0.1')
+      const socket = connect(port, host)
       socket.once('connect', () => resolve(true)).once('error', () => resolve(false))
       socket.once('close', () => resolve(false)).once('connect', () => socket.destroy())
     })
@@ -131,11 +134,11 @@ async function waitUntilListening(port: number, server: ChildProcess): Promise<v
   throw new Error(`nothing listens on port ${port} after 10 s`)
 }
 
-export function freePort(): Promise<number> {
+export function freePort(host = '127.0.0.1'): Promise<number> {
   return new Promise((resolve, reject) => {
     const probe = createServer()
     probe.once('error', reject)
-    probe.listen(0, '127.0.0.1', () => {
+    probe.listen(0, host, () => {
       const address = probe.address()
       probe.close(() => resolve(typeof address === 'object' && address ? address.port : 0))
     })
