@@ -14,18 +14,31 @@ interface CreateFlags extends StoreFlags {
   readonly type: 'Full' | 'Incremental'
   readonly verify: boolean
   readonly scratch?: string
+  readonly kubernetes?: true
 }
 
-/** `kvidx backup create [NAME]`: a backup by hand; retention leaves it alone. */
+/** `kvidx backup create [NAME]`, or `create DATABASE [NAME] --kubernetes`: a backup by hand; retention leaves it alone. */
 export function backupCreateCommand(io: Io): Command {
   return withStore(new Command('create'))
     .description('make a backup of a running database now (admin token)')
-    .argument('[name]', 'name of the backup; default: <database>-manual-<time>')
+    .argument('[name]', 'name of the backup; default: <database>-manual-<time>. With --kubernetes: KvidxDatabase')
+    .argument('[backup]', 'with --kubernetes: name of the backup')
     .addOption(new Option('--type <type>', 'kind of backup').choices(['Full', 'Incremental']).default('Full'))
     .option('--no-verify', 'do not restore it for trial')
     .option('--scratch <dir>', 'directory for the trial; default: that for temporary files')
-    .action((name: string | undefined, flags: CreateFlags) =>
-      withOpenStore(
+    .option('--kubernetes', 'make a KvidxBackup in the cluster of $KUBECONFIG, whose operator does the rest')
+    .action(async (name: string | undefined, second: string | undefined, flags: CreateFlags) => {
+      if (flags.kubernetes) {
+        const { createInCluster } = await import('./backup-cluster.ts')
+        if (name === undefined)
+          throw new KvidxError('invalid_parameter', 'with --kubernetes the name of a KvidxDatabase is needed', {
+            field: 'name',
+          })
+        return createInCluster(io, name, second, flags)
+      }
+      if (second !== undefined)
+        throw new KvidxError('invalid_parameter', `'${second}': a second name is for --kubernetes`, { field: 'backup' })
+      return withOpenStore(
         flags,
         async ({ context, client, home }) => {
           const { runBackupJob } = await import('../../sidecar/job/backup-job.ts')
@@ -55,8 +68,8 @@ export function backupCreateCommand(io: Io): Command {
           if (result.phase !== 'Completed') throw resultError(result)
         },
         true,
-      ),
-    )
+      )
+    })
 }
 
 /** The error of a result that is no success, so that the exit code says so. */

@@ -1,4 +1,5 @@
 import { Command } from 'commander'
+import { backupSyncCommand } from './backup-cluster.ts'
 import { backupCreateCommand } from './backup-create.ts'
 import { backupListCommand, backupShowCommand } from './backup-list.ts'
 import { backupPruneCommand } from './backup-prune.ts'
@@ -17,4 +18,5 @@ export function backupCommand(io: Io): Command {
     .addCommand(backupRestoreCommand(io))
     .addCommand(backupPruneCommand(io))
     .addCommand(backupDrillCommand(io))
+    .addCommand(backupSyncCommand(io))
 }

@@ -26,7 +26,7 @@ const toBucket = () => ({
 })
 
 const kvidx = (...args: readonly string[]) =>
-  succeed('bin/kvidx', [...args, '--kubernetes', '--namespace', namespace], { timeout: 180_000 })
+  succeed('bin/kvidx', [...args, '--namespace', namespace], { timeout: 180_000 })
 
 const put = async (key: number) => {
   const database = new Direct(namespace, 'orders')
@@ -89,7 +89,17 @@ group('records of backups', [
     'by hand, by kvidx backup create: an increment of the one before',
     async () => {
       const { digest, position } = await put(2)
-      const printed = await kvidx('backup', 'create', 'orders', 'by-kvidx', '--type', 'Incremental', '--output', 'json')
+      const printed = await kvidx(
+        'backup',
+        'create',
+        'orders',
+        'by-kvidx',
+        '--kubernetes',
+        '--type',
+        'Incremental',
+        '--output',
+        'json',
+      )
       const { status } = await get(namespace, 'kvbak', 'by-kvidx')
       expect(JSON.parse(printed)).toMatchObject({ name: 'by-kvidx', phase: 'Completed', digest })
       expect(status).toMatchObject({ type: 'Incremental', parent: 'by-kubectl', digest, position, records: 2 })
