@@ -45,6 +45,21 @@ export function planCatalog(blueprint: Blueprint, observed: Observed): CatalogPl
   return { catalog: known, actions: [{ kind: 'create', resource: JOBS, object: catalogJob(blueprint), why }] }
 }
 
+/**
+ * The storage class that data and backups share, told once for each store: when it is known for the first time. Undefined where they lie apart.
+ * @param catalog status.backup.catalog from now on
+ */
+export function sharedClass(
+  { database, claims, backupClaim }: Observed,
+  catalog: string | undefined,
+): string | undefined {
+  if (catalog === undefined || catalog === database.status?.backup?.catalog) return undefined
+  const backups = backupClaim?.spec.storageClassName
+  return catalog.startsWith('volume/') && claims.some(({ spec }) => spec.storageClassName === backups)
+    ? backups
+    : undefined
+}
+
 /** Also what `kvidx backup sync` starts, under another name. */
 export function catalogJob(blueprint: Blueprint, name = catalogJobName(blueprint)): KubeObject {
   const { namespace, name: database, owner } = blueprint

@@ -27,7 +27,7 @@ import { carryOut } from './apply.ts'
 import { growthOf } from './auto-grow.ts'
 import { type BackupStatusOutput, backupStatus, shippingOf } from './backup-status.ts'
 import { type DatabaseCache, observe } from './cache.ts'
-import { planCatalog } from './catalog.ts'
+import { planCatalog, sharedClass } from './catalog.ts'
 import { planClone } from './clone.ts'
 import { finalSnapshotName, hasFinalizer, planDeletion, wantsFinalizer } from './deletion.ts'
 import { engineFindings, readiness } from './health.ts'
@@ -175,6 +175,8 @@ export class DatabaseReconciler {
     )
     const adopted = later === undefined ? adoptedVolume(database, observed) : undefined
     if (adopted) this.#tell(database, 'AdoptVolume', 'VolumeAdopted', adopted)
+    const shared = later === undefined ? sharedClass(observed, catalog.catalog) : undefined
+    if (shared !== undefined) this.#tell(database, 'SeeStore', 'BackupNotIndependent', { class: shared })
     if (outcome.error !== undefined) throw outcome.error
     return { requeueAfter: Math.min(later ?? Number.POSITIVE_INFINITY, nextLook(blueprint, observed, findings)) }
   }

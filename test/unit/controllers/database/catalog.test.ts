@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest'
 import type { KvidxDatabaseStatus } from '../../../../src/api/v1alpha1/database-status.ts'
-import { catalogJobName, planCatalog } from '../../../../src/controllers/database/catalog.ts'
+import { catalogJobName, planCatalog, sharedClass } from '../../../../src/controllers/database/catalog.ts'
 import type { Job } from '../../../../src/pod-job/context.ts'
 import { TO_BUCKET, TO_VOLUME } from '../backup/blueprints.ts'
-import { inWords, type Scene, scene } from './scene.ts'
+import { claim, inWords, type Scene, scene } from './scene.ts'
 
 const READY: KvidxDatabaseStatus = {
   conditions: [
@@ -47,4 +47,17 @@ test('only the end of the reading counts, and it counts for this store alone', (
   expect(plan({ spec, status: { ...READY, backup: { catalog: 's3://backups/' } } }).actions).toEqual([])
   const moved = plan({ spec, status: { ...READY, backup: { catalog: 'volume/orders-backups' } } })
   expect(moved).toMatchObject({ catalog: 'volume/orders-backups', actions: [{ kind: 'create' }] })
+})
+
+test('backups beside the data, on the same class, are told of once', () => {
+  const backupClaim = { ...claim(), metadata: { name: 'orders-backups', namespace: 'shop' } }
+  const { observed } = scene({ spec: TO_VOLUME })
+  const store = 'volume/orders-backups'
+  expect(sharedClass({ ...observed, backupClaim }, store)).toBe('fast')
+  expect(sharedClass({ ...observed, backupClaim }, undefined)).toBeUndefined()
+  const slow = { ...backupClaim, spec: { ...backupClaim.spec, storageClassName: 'slow' } }
+  expect(sharedClass({ ...observed, backupClaim: slow }, store)).toBeUndefined()
+  expect(sharedClass({ ...observed, backupClaim }, 's3://backups/')).toBeUndefined()
+  const known = scene({ spec: TO_VOLUME, status: { backup: { catalog: store } } }).observed
+  expect(sharedClass({ ...known, backupClaim }, store)).toBeUndefined()
 })
