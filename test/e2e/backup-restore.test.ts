@@ -1,9 +1,9 @@
 import { expect } from 'vitest'
-import { backup, ended, made, restore, type Stats, statsOf } from './support/backup.ts'
+import { backup, ended, made, restore, type Stats, says, statsOf } from './support/backup.ts'
 import { applyDatabase, ready } from './support/database.ts'
 import { eventually } from './support/eventually.ts'
 import { Direct } from './support/forward.ts'
-import { apply, condition, find, get, kubectl, type Manifest } from './support/kubectl.ts'
+import { apply, condition, find, get, kubectl, type Manifest, patch } from './support/kubectl.ts'
 import { Ledger } from './support/ledger.ts'
 import { testNamespace } from './support/namespace.ts'
 import { exec } from './support/pod.ts'
@@ -128,6 +128,36 @@ group('a restore in place', [
       const missing = await restored('missing', { from: { backup: 'never-made' }, atEpoch: 5 })
       expect(missing.status).toMatchObject({ phase: 'Failed', code: 'backup_not_found' })
       await ready(namespace, 'orders')
+    },
+  ],
+  [
+    'helps when a volume is lost under a living database: it says so, does not begin empty, and comes back by what it says',
+    async () => {
+      const last = await withDatabase('orders', async database => {
+        await put(database, 1000, 'the last word')
+        return statsOf(database)
+      })
+      await eventually('it is in the store', async () => {
+        const text = await kubectl(['get', '--raw', `/api/v1/namespaces/${namespace}/pods/orders-0:8080/proxy/status`])
+        expect(JSON.parse(text).backup.continuous).toMatchObject({ shipped: last.position, backlogChanges: 0 })
+      })
+      await kubectl(['-n', namespace, 'delete', 'pvc', 'data-orders-0', '--wait=false'])
+      await kubectl(['-n', namespace, 'delete', 'pod', 'orders-0'], { timeout: 130_000 })
+      const lost = await says(namespace, 'orders', 'Ready', { status: 'False', reason: 'DataLost' }, 180_000)
+      const { lineage } = lost.status
+      expect(lineage).toBe(last.lineage)
+      expect(condition(lost, 'Ready')?.message).toContain(lineage)
+      const spec = {
+        recovery: { allowEmpty: lineage },
+        bootstrap: { restore: { source: { database: 'orders', lineage } } },
+      }
+      await patch(namespace, 'kvdb', 'orders', { spec })
+      await ready(namespace, 'orders', 240_000)
+      await withDatabase('orders', async database => {
+        const now = await statsOf(database)
+        expect(now).toMatchObject({ digest: last.digest, count: last.count })
+        expect(now.lineage).not.toBe(lineage)
+      })
     },
   ],
 ])
