@@ -29,6 +29,7 @@ export function jobCommand(io: Io): Command {
     .addCommand(drillJob(io))
     .addCommand(restoreJob(io))
     .addCommand(catalogJob(io))
+    .addCommand(volumeJob(io))
 }
 
 function withJob(command: Command): Command {
@@ -225,6 +226,26 @@ function catalogJob(io: Io): Command {
         await finish(io, flags, { phase: 'Completed', backups: entries.length, damaged })
       }),
     )
+}
+
+function volumeJob(io: Io): Command {
+  return new Command('volume')
+    .description('open a copy of a data volume, which is written to, and read it from end to end')
+    .requiredOption('--data-dir <dir>', 'the copy')
+    .option('--result-file <file>', 'the result line goes there, too')
+    .action(async (flags: { readonly dataDir: string; readonly resultFile?: string }) => {
+      const { runVolumeJob } = await import('../../sidecar/job/volume-job.ts')
+      const { createLog } = await import('../common/log.ts')
+      const interrupt = interruptible()
+      try {
+        const { logger } = createLog({ name: 'job', level: 'Warn' })
+        const result = await runVolumeJob(flags.dataDir, systemClock, logger, interrupt.signal)
+        await finish(io, flags, result)
+        if (result.phase !== 'Completed') throw resultError(result)
+      } finally {
+        interrupt.end()
+      }
+    })
 }
 
 interface JobParts {

@@ -16,7 +16,7 @@ interface PodJobFlags {
   readonly tokenFile: string
 }
 
-const TASKS = ['backup', 'prune', 'delete', 'drill', 'restore', 'catalog'] as const
+const TASKS = ['backup', 'prune', 'delete', 'drill', 'restore', 'catalog', 'verify'] as const
 type Task = (typeof TASKS)[number]
 
 /** `kvidx pod-job`: what the pods of CronJobs and Jobs run: `kvidx job`, and around it the KvidxBackup that tells of it. */
@@ -25,7 +25,7 @@ export function podJobCommand(): Command {
   for (const task of TASKS) {
     const child = command.command(task).description(DESCRIPTIONS[task])
     if (task === 'backup') child.option('--schedule <name>', 'the schedule that this is a run of')
-    if (task === 'backup' || task === 'delete' || task === 'restore')
+    if (task !== 'prune' && task !== 'drill' && task !== 'catalog')
       child.option('--name <name>', 'the KvidxBackup or KvidxRestore that this is for')
     child
       .requiredOption('--database <name>', 'the KvidxDatabase')
@@ -45,6 +45,7 @@ const DESCRIPTIONS: Readonly<Record<Task, string>> = {
   delete: 'remove the files of one backup',
   drill: 'restore a random moment for trial',
   restore: 'restore the database in place and keep its KvidxRestore',
+  verify: 'open the copy of a VolumeSnapshot and compare it',
   catalog: 'make a KvidxBackup of each backup in the store',
 }
 
@@ -94,6 +95,11 @@ async function run(task: Task, flags: PodJobFlags): Promise<number> {
       case 'prune': {
         const { runPrune } = await import('../pod-job/prune-run.ts')
         return await runPrune(context, { config, flags: common })
+      }
+      case 'verify': {
+        const { runVolumeVerification } = await import('../pod-job/volume-run.ts')
+        const { COPY_DIRECTORY } = await import('../controllers/database/objects/job-pod.ts')
+        return await runVolumeVerification(context, flags.name ?? '', COPY_DIRECTORY)
       }
       case 'catalog': {
         const { runCatalog } = await import('../pod-job/catalog-run.ts')

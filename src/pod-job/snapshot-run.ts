@@ -1,8 +1,7 @@
 import type { KvidxDatabase } from '../api/v1alpha1/kvidx-database.ts'
 import { KvidxError } from '../common/errors.ts'
 import { formatBytes } from '../common/quantity.ts'
-import type { StatusChange } from '../controllers/backup/record.ts'
-import { timeText } from '../controllers/backup/record.ts'
+import { type BackupRecord, type StatusChange, timeText, wantsVerification } from '../controllers/backup/record.ts'
 import {
   type FrozenState,
   SNAPSHOT,
@@ -80,7 +79,7 @@ export async function snapshotVolume(
     await clock.sleep(READY_INTERVAL, signal)
     ready = await api.get<VolumeSnapshot>(VOLUME_SNAPSHOTS, ref, { signal })
   }
-  return changeOf(ready, clock.now())
+  return changeOf(ready, keeper.record, clock.now())
 }
 
 async function take(
@@ -129,7 +128,7 @@ async function remove(context: JobContext, { metadata }: VolumeSnapshot): Promis
 }
 
 /** @param now Unix ms */
-function changeOf(snapshot: VolumeSnapshot, now: number): StatusChange {
+function changeOf(snapshot: VolumeSnapshot, record: BackupRecord, now: number): StatusChange {
   const { annotations = {}, namespace, name } = snapshot.metadata
   const value = (key: string) => annotations[key]
   const amount = (key: string) => {
@@ -156,7 +155,7 @@ function changeOf(snapshot: VolumeSnapshot, now: number): StatusChange {
     type: 'VolumeSnapshot',
     consistency: exact ? 'Exact' : 'Crash',
     location: `volumesnapshot/${namespace ?? ''}/${name}`,
-    verification: 'Skipped',
+    verification: wantsVerification(record) ? 'Pending' : 'Skipped',
     completedAt: timeText(now),
     detail: exact
       ? 'the volume was copied while writes stood still'

@@ -173,7 +173,7 @@ group('a VolumeSnapshot', [
       await withDatabase('disk', async database => {
         ledger.start(database, 2, 5)
         await new Promise(resolve => setTimeout(resolve, 2000))
-        const spec = { database: 'disk', type: 'VolumeSnapshot', deletionPolicy: 'Delete' }
+        const spec = { database: 'disk', type: 'VolumeSnapshot', deletionPolicy: 'Delete', verify: true }
         const status = await made(namespace, 'copy', spec)
         await ledger.stop()
         expect(ledger.unknown).toBe(0)
@@ -185,6 +185,21 @@ group('a VolumeSnapshot', [
         expect(annotations).toMatchObject({ 'kvidx.io/digest': status.digest, 'kvidx.io/position': status.position })
         expect(ownerReferences).toBeUndefined()
       })
+    },
+  ],
+  [
+    'is verified by a pod that opens a copy of it',
+    async () => {
+      const verified = await eventually(
+        'it is verified',
+        async () => {
+          const { status } = await get(namespace, 'kvbak', 'copy')
+          expect(status, JSON.stringify(status)).toMatchObject({ phase: 'Completed', verification: 'Verified' })
+          return status
+        },
+        { timeout: 180_000 },
+      )
+      expect(verified).toMatchObject({ verifiedAt: expect.any(String), consistency: 'Exact' })
     },
   ],
   [

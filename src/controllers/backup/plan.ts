@@ -5,7 +5,7 @@ import { milliseconds } from '../../common/duration.ts'
 import type { KubeObject } from '../../kube/object.ts'
 import type { Job } from '../../pod-job/context.ts'
 import { type Blueprint, blueprintOf } from '../database/objects/desired.ts'
-import { jobLabels, jobSpec } from '../database/objects/job-pod.ts'
+import { type JobPodInput, jobLabels, jobSpec } from '../database/objects/job-pod.ts'
 import { NEWEST_TEMPLATE } from '../database/objects/stateful-set.ts'
 import { BACKUP_LABEL, HIBERNATE_LABEL, type JobTask, jobName, TASK_LABEL } from './names.ts'
 import { type BackupRecord, isScheduled, type StatusChange } from './record.ts'
@@ -106,15 +106,43 @@ export function blueprintFor(database: KvidxDatabase): Blueprint {
 }
 
 function backupJob(record: BackupRecord, database: KvidxDatabase): KubeObject {
-  return ownedJob(record, database, 'backup', record.spec.type !== 'VolumeSnapshot')
+  return ownedJob(record, database, 'backup', { store: record.spec.type !== 'VolumeSnapshot' })
 }
 
 /** The Job that removes the files of a backup from the store. */
 export function deletionJob(record: BackupRecord, database: KvidxDatabase): KubeObject {
-  return ownedJob(record, database, 'delete', true)
+  return ownedJob(record, database, 'delete', { store: true })
 }
 
-function ownedJob(record: BackupRecord, database: KvidxDatabase, task: JobTask, store: boolean): KubeObject {
+/** The next step for a VolumeSnapshot that awaits its verification. Pure. @param job the Job that verifies it */
+export function planVerification({ record, database, job }: BackupView): BackupStep {
+  const { name } = record.metadata
+  const state = stateOfJob(job)
+  if (state === 'active') return NOTHING
+  if (state !== 'absent') {
+    const said = job && endOf(job, 'Failed')
+    const why = said
+      ? `${said.reason ?? 'Failed'}: ${said.message ?? ''}`
+      : 'its job ended without saying what came of it'
+    const change = { phase: 'Completed', verification: 'Failed', error: `it could not be verified (${why})` } as const
+    return { kind: 'status', change: { ...change, code: 'job_failed' } }
+  }
+  if (!database || imageOf(database) === undefined) return NOTHING
+  const copyOf = { snapshot: name, size: record.status?.storedBytes ?? 0 }
+  const detail = 'stored; a copy of it is being opened to verify it'
+  return {
+    kind: 'start',
+    job: ownedJob(record, database, 'verify', { store: false, copyOf }),
+    change: { phase: 'Completed', detail },
+  }
+}
+
+function ownedJob(
+  record: BackupRecord,
+  database: KvidxDatabase,
+  task: JobTask,
+  mounts: Omit<JobPodInput, 'args'>,
+): KubeObject {
   const blueprint = blueprintFor(database)
   const { name, namespace, uid = '' } = record.metadata
   const timeouts = (blueprint.spec.backup?.schedules ?? []).map(schedule =>
@@ -140,7 +168,7 @@ function ownedJob(record: BackupRecord, database: KvidxDatabase, task: JobTask, 
       ],
     },
     spec: {
-      ...jobSpec(blueprint, { args: ['pod-job', task, '--name', name], store }, deadline),
+      ...jobSpec(blueprint, { args: ['pod-job', task, '--name', name], ...mounts }, deadline),
       ttlSecondsAfterFinished: TTL_SECONDS,
     },
   } as KubeObject

@@ -18,8 +18,16 @@ import { JOBS, NAMESPACES, VOLUME_SNAPSHOTS } from '../../kube/resources.ts'
 import type { Job } from '../../pod-job/context.ts'
 import { hasStoredFinalizer, planDeletion, wantsStoredFinalizer } from './deletion.ts'
 import { IMPORTED_LABEL, jobName, STORED_FINALIZER } from './names.ts'
-import { deletionJob, jobOf, planBackup } from './plan.ts'
-import { BACKUPS, type BackupRecord, changedStatus, isTerminal, type StatusChange, statusPatch } from './record.ts'
+import { type BackupStep, deletionJob, jobOf, planBackup, planVerification } from './plan.ts'
+import {
+  awaitsVerification,
+  BACKUPS,
+  type BackupRecord,
+  changedStatus,
+  isTerminal,
+  type StatusChange,
+  statusPatch,
+} from './record.ts'
 
 export interface BackupReconcilerOptions {
   readonly api: KubeApi
@@ -48,6 +56,7 @@ export class BackupReconciler {
     try {
       if (record.metadata.deletionTimestamp !== undefined) return await this.#delete(record, signal)
       if (wantsStoredFinalizer(record) !== hasStoredFinalizer(record)) await this.#keepFinalizer(record, signal)
+      if (awaitsVerification(record)) return await this.#verify(record, signal)
       if (isTerminal(record.status) || record.metadata.labels?.[IMPORTED_LABEL] !== undefined) return undefined
       return await this.#live(record, signal)
     } catch (error) {
@@ -57,11 +66,17 @@ export class BackupReconciler {
   }
 
   async #live(record: BackupRecord, signal: AbortSignal): Promise<undefined> {
-    const step = planBackup({
-      record,
-      database: this.#database(record),
-      job: await this.#job(record, jobOf(record), signal),
-    })
+    const job = await this.#job(record, jobOf(record), signal)
+    return this.#step(record, planBackup({ record, database: this.#database(record), job }), signal)
+  }
+
+  async #verify(record: BackupRecord, signal: AbortSignal): Promise<undefined> {
+    const { name, uid = '' } = record.metadata
+    const job = await this.#job(record, jobName(name, uid, 'verify'), signal)
+    return this.#step(record, planVerification({ record, database: this.#database(record), job }), signal)
+  }
+
+  async #step(record: BackupRecord, step: BackupStep, signal: AbortSignal): Promise<undefined> {
     const { log } = this.#options
     const { namespace, name } = record.metadata
     switch (step.kind) {

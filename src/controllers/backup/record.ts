@@ -8,7 +8,7 @@ import {
 } from '../../api/v1alpha1/kvidx-backup.ts'
 import type { KubeObject, Resource } from '../../kube/object.ts'
 import { keptLabelsOf } from '../database/names.ts'
-import { JOB_LABEL, SCHEDULE_LABEL } from './names.ts'
+import { IMPORTED_LABEL, JOB_LABEL, SCHEDULE_LABEL } from './names.ts'
 
 export const BACKUPS: Resource = {
   group: KVIDX_BACKUP.group,
@@ -66,6 +66,16 @@ export function isScheduled({ metadata }: KubeObject): boolean {
 /** Whether it is to be restored and compared. */
 export function wantsVerification({ spec }: KvidxBackup): boolean {
   return spec.verify ?? (spec.type ?? 'Full') === 'Full'
+}
+
+/** A VolumeSnapshot is looked at by another pod, which mounts a copy of it. */
+export function awaitsVerification({ metadata, status }: BackupRecord): boolean {
+  return (
+    status?.phase === 'Completed' &&
+    status.type === 'VolumeSnapshot' &&
+    status.verification === 'Pending' &&
+    metadata.labels?.[IMPORTED_LABEL] === undefined
+  )
 }
 
 export interface StatusChange extends Omit<KvidxBackupStatus, 'conditions' | 'observedGeneration' | 'phase'> {

@@ -7,6 +7,8 @@ import type { Blueprint } from './desired.ts'
 /** Of the pods that make, verify, prune and restore backups. */
 export const JOB_CONTAINER = 'job'
 export const SCRATCH_DIRECTORY = '/scratch'
+/** Where a copy of a data volume is mounted. */
+export const COPY_DIRECTORY = '/copy'
 
 /** Up to here the scratch space is an emptyDir on the node's disk. */
 const LARGEST_EMPTY_DIR = 5 * 1024 ** 3
@@ -21,6 +23,8 @@ export interface JobPodInput {
   readonly args: readonly string[]
   /** Mounts the destination with its credentials and keys, and scratch space. A VolumeSnapshot needs none of them. */
   readonly store: boolean
+  /** A VolumeSnapshot of which the pod gets a copy that goes with it, and its size in bytes. */
+  readonly copyOf?: { readonly snapshot: string; readonly size: number }
 }
 
 type Named = Readonly<{ name: string }> & Readonly<Record<string, unknown>>
@@ -36,7 +40,7 @@ export function serverUrl({ names, namespace, spec }: Blueprint): string {
 }
 
 /** The template of a job's pod. Passes Pod Security `restricted`. */
-export function jobPod(blueprint: Blueprint, { args, store }: JobPodInput): object {
+export function jobPod(blueprint: Blueprint, { args, store, copyOf }: JobPodInput): object {
   const { names, name, spec, image } = blueprint
   const { security, backup } = spec
   const job = backup?.job
@@ -87,6 +91,10 @@ export function jobPod(blueprint: Blueprint, { args, store }: JobPodInput): obje
     mounts.push({ name: 'scratch', mountPath: SCRATCH_DIRECTORY })
     // what is restored to be compared must not land on the node's own disk
     environment.push({ name: 'TMPDIR', value: SCRATCH_DIRECTORY })
+  }
+  if (copyOf) {
+    volumes.push(copyVolume(blueprint, copyOf))
+    mounts.push({ name: 'copy', mountPath: COPY_DIRECTORY })
   }
   const pullSecrets = spec.podTemplate.spec?.imagePullSecrets
   // a volume of one node at a time: all that use it run beside the database, which has it too when it ships changes
@@ -166,6 +174,18 @@ function scratchVolume({ spec }: Blueprint): Named {
       },
     },
   }
+}
+
+function copyVolume({ spec }: Blueprint, { snapshot, size }: NonNullable<JobPodInput['copyOf']>): Named {
+  const { storageClassName } = spec.storage
+  const storage = Math.max(bytes(spec.storage.size, 'spec.storage.size'), size)
+  const claim = {
+    accessModes: ['ReadWriteOnce'],
+    resources: { requests: { storage: String(storage) } },
+    ...(storageClassName !== undefined && { storageClassName }),
+    dataSource: { apiGroup: 'snapshot.storage.k8s.io', kind: 'VolumeSnapshot', name: snapshot },
+  }
+  return { name: 'copy', ephemeral: { volumeClaimTemplate: { spec: claim } } }
 }
 
 /** The parts of a Job's spec that all of ours share. @param deadline seconds that all attempts together may take */

@@ -1,0 +1,71 @@
+import type { Logger } from 'pino'
+import type { Clock } from '../../src/common/clock.ts'
+import { KvidxError } from '../../src/common/errors.ts'
+import { databaseConfig } from '../database/config.ts'
+import { formatDigest } from '../database/digest.ts'
+import { LocalDatabase } from '../database/local-database.ts'
+import { formatPosition } from '../database/position.ts'
+import { checkTask } from '../maintenance/tasks.ts'
+import { readIdentity } from '../volume/identity.ts'
+import { volumeLayout } from '../volume/layout.ts'
+import { failureOf } from './backup-job.ts'
+
+/** What a copy of a data volume holds, once it was opened and read from end to end. */
+export interface VolumeJobResult {
+  readonly kind: 'volume'
+  readonly phase: 'Completed' | 'Failed'
+  readonly lineage?: string
+  readonly engine?: string
+  /** epoch.seq */
+  readonly position?: string
+  readonly records?: number
+  readonly dataBytes?: number
+  readonly digest?: string
+  readonly verifiedAt?: string
+  readonly error?: string
+  readonly code?: string
+}
+
+/** The lock of the copy is nobody's: who holds it for longer than this is a second job, ms. */
+const LOCK_TIMEOUT = 10_000
+
+/**
+ * Opens a copy of a data volume as a database does after a power loss, has the engine check itself, and compares counters and content. The copy is written
+ * to, so it must be one that nobody needs. Never rejects.
+ */
+export async function runVolumeJob(
+  dataDirectory: string,
+  clock: Clock,
+  log: Logger,
+  signal: AbortSignal,
+): Promise<VolumeJobResult> {
+  try {
+    const { identity } = await readIdentity(volumeLayout(dataDirectory))
+    if (!identity)
+      throw new KvidxError('backup_corrupt', `${dataDirectory} is no volume of a database: no identity.json`)
+    const { namespace, name, engine, lineage } = identity
+    const config = databaseConfig({ namespace, name, engine, lineage, dataDirectory, lockTimeout: LOCK_TIMEOUT })
+    const database = new LocalDatabase(config, clock, log)
+    try {
+      await database.open(signal)
+      await checkTask(database, () => undefined).run({ signal, progress: () => {}, parameters: {} })
+      const { position, count, dataBytes, digest } = database.state
+      return {
+        kind: 'volume',
+        phase: 'Completed',
+        lineage,
+        engine,
+        position: formatPosition(position),
+        records: Number(count),
+        dataBytes: Number(dataBytes),
+        digest: formatDigest(digest),
+        verifiedAt: new Date(clock.now()).toISOString(),
+      }
+    } finally {
+      await database.close()
+    }
+  } catch (thrown) {
+    const { code, message } = failureOf(thrown)
+    return { kind: 'volume', phase: 'Failed', error: message, code }
+  }
+}
