@@ -2,7 +2,7 @@ import { type Finding, findCondition, mergeConditions, messageOf } from '../../a
 import type { KvidxDatabaseStatus } from '../../api/v1alpha1/database-status.ts'
 import { withDefaults } from '../../api/v1alpha1/defaults.ts'
 import { type KvidxDatabase, kvidxDatabaseSchema } from '../../api/v1alpha1/kvidx-database.ts'
-import type { Reason } from '../../api/v1alpha1/reasons.ts'
+import { REASONS, type Reason } from '../../api/v1alpha1/reasons.ts'
 import { validate } from '../../api/validate.ts'
 import type { Clock } from '../../common/clock.ts'
 import { asKvidxError } from '../../common/errors.ts'
@@ -182,7 +182,8 @@ export class DatabaseReconciler {
   }
 
   #tell(database: KubeObject, action: string, reason: Reason, values: Readonly<Record<string, string | number>>): void {
-    this.#options.recorder.record(database, { type: 'Normal', reason, action, note: messageOf(reason, values) })
+    const type = REASONS[reason].severity === 'Normal' ? 'Normal' : 'Warning'
+    this.#options.recorder.record(database, { type, reason, action, note: messageOf(reason, values) })
   }
 
   #sayStalled(database: KvidxDatabase & KubeObject, finding: Finding, signal: AbortSignal): Promise<unknown> {
