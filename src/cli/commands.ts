@@ -50,7 +50,7 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   },
   import: {
     group: 'Data',
-    summary: 'import a file',
+    summary: 'import a file, or a database of kvidxkit',
     load: async io => (await import('./import.ts')).importCommand(io),
   },
   export: {

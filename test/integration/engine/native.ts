@@ -17,6 +17,9 @@ export function describeWithRocksdb(name: string, body: () => void): void {
   describe.skip(`${name} (SKIPPED: RocksDB's library is not installed)`, body)
 }
 
+/** For tests of several engines in one table; that it is missing is said by `describeWithRocksdb`. */
+export const rocksdbIsThere: boolean = whyMissing() === undefined
+
 function whyMissing(): string | undefined {
   try {
     rocksLibraryPath()
