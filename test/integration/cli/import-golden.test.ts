@@ -75,6 +75,7 @@ describe.each(ENGINES)("kvidxkit's data in a database on %s", engine => {
     const copy = join(temporaryDirectory(), 'golden')
     cpSync(join(GOLDEN, path), copy, { recursive: true })
     if (path.includes('hot')) copyFileSync(join(GOLDEN, `${path}-wal`), `${copy}-wal`)
+    const before = contents(copy)
     const imported = await run('import', copy, '--output', 'json')
     expect([imported.notes, imported.code]).toEqual(['', 0])
     expect(JSON.parse(imported.out)).toMatchObject({ imported: '45', orphanExpiries: 1 })
@@ -83,6 +84,7 @@ describe.each(ENGINES)("kvidxkit's data in a database on %s", engine => {
     expect(JSON.parse((await run('count', '--output', 'json')).out)).toMatchObject({ count: '44' })
     expect((await run('get', '11')).code).toBe(3)
     expect((await run('export')).bytes.readBigUInt64LE(16)).toBe(44n)
+    expect(contents(copy)).toEqual(before)
   })
 })
 
