@@ -1,3 +1,4 @@
+import { setFlagsFromString } from 'node:v8'
 import { Command } from 'commander'
 import { environment } from '../common/environment.ts'
 import { KvidxError } from '../common/errors.ts'
@@ -31,6 +32,8 @@ export function operatorCommand(): Command {
     .option('--workers <number>', 'databases that are reconciled at a time, 1 to 256; default $KVIDX_WORKERS, else 8')
     .option('--log-level <level>', `one of ${LOG_LEVELS.join(', ')}; default $KVIDX_LOG_LEVEL, else Info`)
     .action(async (flags: OperatorFlags) => {
+      // copies of the cluster's objects live long, everything else for one reconcile: V8 would let its garbage grow to a multiple of what is kept
+      setFlagsFromString('--optimize-for-size')
       const { startOperator } = await import('../operator/operator.ts')
       const { systemClock } = await import('../common/clock.ts')
       const { logger } = createLog({

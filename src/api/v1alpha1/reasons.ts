@@ -202,7 +202,7 @@ export const REASONS = {
     runbook: 'volume-full',
   },
   FullSoon: {
-    message: 'Volume {claim} is full in about {days} days',
+    message: 'Volume {claim} is full in {days} days',
     todo: 'Raise spec.storage.size, or set storage.autoGrow.',
     severity: 'Warning',
     runbook: 'volume-full',

@@ -1,4 +1,4 @@
-import type { Finding } from '../../api/v1alpha1/conditions.ts'
+import { type Finding, findCondition } from '../../api/v1alpha1/conditions.ts'
 import { REASONS, type Reason } from '../../api/v1alpha1/reasons.ts'
 import { growthOf } from './auto-grow.ts'
 import type { Blueprint } from './objects/desired.ts'
@@ -215,6 +215,9 @@ function engineCause(
     values: { causes: causes.map(cause => `${cause.reason}: ${cause.message}`).join('; ') },
   }
 }
+/** Back below a threshold by so much before it counts as that: a figure that lies on it must not make a write of each look. */
+const PERCENT_BACK = 2
+const DAYS_BACK = 1.5
 
 function storageFindings(blueprint: Blueprint, observed: Observed, status: ProbeStatus): readonly Finding[] {
   const { volume } = status
@@ -228,7 +231,8 @@ function storageFindings(blueprint: Blueprint, observed: Observed, status: Probe
   const stuck = whyItDoesNotGrow(blueprint, observed)
   if (stuck) return [{ type: 'StorageHealthy', status: 'False', ...stuck }]
   const { usedPercent, daysUntilFull } = blueprint.spec.monitoring
-  if (percent >= usedPercent)
+  const said = findCondition(observed.database.status?.conditions, 'StorageHealthy')?.reason
+  if (percent >= usedPercent - (said === 'AlmostFull' ? PERCENT_BACK : 0))
     return [
       {
         type: 'StorageHealthy',
@@ -237,13 +241,16 @@ function storageFindings(blueprint: Blueprint, observed: Observed, status: Probe
         values: { ...values, used: `more than ${usedPercent} %` },
       },
     ]
-  if (volume.daysUntilFull !== undefined && volume.daysUntilFull < daysUntilFull)
+  if (
+    volume.daysUntilFull !== undefined &&
+    volume.daysUntilFull < daysUntilFull * (said === 'FullSoon' ? DAYS_BACK : 1)
+  )
     return [
       {
         type: 'StorageHealthy',
         status: 'False',
         reason: 'FullSoon',
-        values: { claim, days: Math.floor(volume.daysUntilFull) },
+        values: { claim, days: `less than ${daysUntilFull}` },
       },
     ]
   // a figure that moves would be a write for each move: it stands in status.storage

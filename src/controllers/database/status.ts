@@ -1,7 +1,8 @@
-import { type Finding, mergeConditions } from '../../api/v1alpha1/conditions.ts'
+import { type Finding, findCondition, mergeConditions } from '../../api/v1alpha1/conditions.ts'
 import type { KvidxDatabaseStatus } from '../../api/v1alpha1/database-status.ts'
 import { milliseconds } from '../../common/duration.ts'
 import { formatBytes } from '../../common/quantity.ts'
+import { timeText } from '../backup/record.ts'
 import { DATA_PORT, DATABASE_LABEL, GROWN_ANNOTATION, OPERATIONS_PORT } from './names.ts'
 import type { Blueprint } from './objects/desired.ts'
 import type { Observed, ProbeStatus } from './observed.ts'
@@ -9,9 +10,12 @@ import { isReady } from './plan.ts'
 
 type Data = NonNullable<KvidxDatabaseStatus['data']>
 type Volumes = NonNullable<KvidxDatabaseStatus['storage']>
+type Volume = Volumes[number]
 
 /** Figures that moved less than this part are not worth a write. */
 const MOVED = 0.05
+/** A forecast beyond this says nothing. */
+const LONGEST_DAYS = 3650
 
 /** The whole status after a reconcile. Pure: the same observations at rest give an equal object, whatever the time. */
 export function statusOf(
@@ -28,10 +32,16 @@ export function statusOf(
   const host = (service: string) => `${service}.${namespace}.svc`
   const scheme = spec.security.tls ? 'https' : 'http'
   const status = probe?.status
-  const interval = milliseconds(spec.monitoring.figuresInterval, 'spec.monitoring.figuresInterval')
   // a database that serves is the lineage that it says: after recovery.allowEmpty or bootstrap.adopt it is another
   const lineage = (status?.ready && status.lineage) || before.lineage || undefined
-  const data = status ? refreshed(before.data, dataOf(status, now), interval, now) : before.data
+  const storageReason = findings.find(({ type }) => type === 'StorageHealthy')?.reason
+  const figures = refreshed(
+    figuresIn(before, names.dataClaim(0)),
+    figuresOf(observed, now),
+    storageReason !== undefined && storageReason !== findCondition(before.conditions, 'StorageHealthy')?.reason,
+    milliseconds(spec.monitoring.figuresInterval, 'spec.monitoring.figuresInterval'),
+    now,
+  )
   const engineVersion = status?.engineVersion || before.engineVersion
   return {
     ...(before.backup && { backup: before.backup }),
@@ -54,8 +64,36 @@ export function statusOf(
     templateVersion: blueprint.templateVersion,
     ...(engineVersion !== undefined && { engineVersion }),
     ...(blueprint.replicas === 0 && pods.length === 0 && { hibernated: true }),
-    ...(data && { data }),
-    storage: volumesOf(observed, before.storage ?? []),
+    ...(figures.data && { data: figures.data }),
+    storage: volumesOf(observed, figures.volume, names.dataClaim(0)),
+  }
+}
+
+/** What moves by itself: of the data, and of the volume of the pod that was asked. */
+interface Figures {
+  readonly data: Data | undefined
+  readonly volume: Pick<Volume, 'usedBytes' | 'usedPercent' | 'daysUntilFull' | 'quarantine'> | undefined
+}
+
+function figuresOf({ probe }: Observed, now: number): Figures | undefined {
+  const status = probe?.status
+  if (!status) return undefined
+  const { volume } = status
+  if (!volume) return { data: dataOf(status, now), volume: undefined }
+  const used = volume.size - volume.free
+  const days = volume.daysUntilFull === undefined ? undefined : Math.floor(volume.daysUntilFull)
+  const { entries = 0, bytes, oldest } = volume.quarantine ?? {}
+  return {
+    data: dataOf(status, now),
+    volume: defined({
+      usedBytes: used,
+      usedPercent: percentOf(used, volume.size),
+      daysUntilFull: days !== undefined && days < LONGEST_DAYS ? days : undefined,
+      quarantine:
+        entries > 0
+          ? defined({ entries, bytes, oldest: oldest === undefined ? undefined : timeText(oldest) })
+          : undefined,
+    }),
   }
 }
 
@@ -63,7 +101,7 @@ function dataOf(status: ProbeStatus, now: number): Data | undefined {
   if (!status.data) return undefined
   const { storage } = status
   return {
-    time: new Date(now).toISOString().replace(/\.\d+Z$/, 'Z'),
+    time: timeText(now),
     position: status.data.position,
     keys: Number(status.data.count),
     dataBytes: Number(status.data.dataBytes),
@@ -77,51 +115,58 @@ function dataOf(status: ProbeStatus, now: number): Data | undefined {
   }
 }
 
-/** Figures alone are written at most once an interval, and only when one of them moved. */
-function refreshed(before: Data | undefined, after: Data | undefined, interval: number, now: number): Data | undefined {
-  if (!after) return before
-  if (!before?.time) return after
-  if (now - Date.parse(before.time) < interval) return before
-  const moved = (['keys', 'dataBytes', 'fileBytes'] as const).some(field => {
-    const a = before[field] ?? 0
-    const b = after[field] ?? 0
-    return Math.abs(a - b) > MOVED * Math.max(a, 1)
-  })
-  return moved ? after : before
+/**
+ * Figures alone are written at most once an interval, and only when one of them moved by 5 %; at once when the state of the volume is another (a threshold
+ * was crossed), or something came to the quarantine or left it.
+ */
+function refreshed(kept: Figures, seen: Figures | undefined, crossed: boolean, interval: number, now: number): Figures {
+  if (!seen) return kept
+  // a pod that is only starting has no data to tell of
+  const next: Figures = { data: seen.data ?? kept.data, volume: seen.volume ?? kept.volume }
+  const isNew = (!kept.data && next.data) || (!kept.volume && next.volume)
+  if (isNew || crossed || kept.volume?.quarantine?.entries !== next.volume?.quarantine?.entries) return next
+  if (kept.data?.time !== undefined && now - Date.parse(kept.data.time) < interval) return kept
+  const moved =
+    (['keys', 'dataBytes', 'fileBytes'] as const).some(field => hasMoved(kept.data?.[field], next.data?.[field])) ||
+    (['usedBytes', 'daysUntilFull'] as const).some(field => hasMoved(kept.volume?.[field], next.volume?.[field]))
+  return moved ? next : kept
 }
 
-function volumesOf(observed: Observed, before: Volumes): Volumes {
-  const volume = observed.probe?.status?.volume
-  return observed.claims.map((claim, index) => {
-    const { name } = claim.metadata
-    const known = before.find(entry => entry.name === name)
-    const used = volume && index === 0 ? volume.size - volume.free : undefined
-    const percent = used !== undefined && volume ? Math.round((used / Math.max(1, volume.size)) * 100) : undefined
-    // in steps of five percent: what moves a little is not worth a write
-    const moved = percent !== undefined && Math.abs(percent - (known?.usedPercent ?? -100)) >= 5
-    const figures =
-      moved || !known
-        ? { usedBytes: used, usedPercent: percent }
-        : { usedBytes: known.usedBytes, usedPercent: known.usedPercent }
-    const days = volume?.daysUntilFull === undefined ? undefined : Math.floor(volume.daysUntilFull)
-    return defined({
-      name,
-      phase: claim.status?.phase,
-      requested: claim.spec.resources.requests.storage,
-      size: claim.status?.capacity?.storage,
-      ...figures,
-      daysUntilFull:
-        days !== undefined &&
-        days < 3650 &&
-        (known?.daysUntilFull === undefined || Math.abs(days - known.daysUntilFull) > 0.2 * known.daysUntilFull)
-          ? days
-          : known?.daysUntilFull,
-      grownAt: claim.metadata.annotations?.[GROWN_ANNOTATION]?.replace(/\.\d+Z$/, 'Z').slice(0, 40),
-      quarantine: known?.quarantine,
-    }) as Volumes[number]
-  })
+/** Those that stand in the status. */
+function figuresIn({ data, storage = [] }: KvidxDatabaseStatus, mounted: string): Figures {
+  const { usedBytes, usedPercent, daysUntilFull, quarantine } = storage.find(({ name }) => name === mounted) ?? {}
+  return {
+    data,
+    volume: usedBytes === undefined ? undefined : defined({ usedBytes, usedPercent, daysUntilFull, quarantine }),
+  }
 }
 
-function defined<T extends object>(value: T): Partial<T> {
-  return Object.fromEntries(Object.entries(value).filter(([, field]) => field !== undefined)) as Partial<T>
+function hasMoved(a = 0, b = 0): boolean {
+  return Math.abs(a - b) > MOVED * Math.max(a, 1)
 }
+
+function volumesOf({ claims }: Observed, figures: Figures['volume'], mounted: string): Volumes {
+  return claims.map(({ metadata, status, spec }) =>
+    defined({
+      name: metadata.name,
+      phase: status?.phase,
+      requested: spec.resources.requests.storage,
+      size: status?.capacity?.storage,
+      grownAt: metadata.annotations?.[GROWN_ANNOTATION]?.replace(/\.\d+Z$/, 'Z').slice(0, 40),
+      ...(metadata.name === mounted && figures),
+    }),
+  )
+}
+
+function percentOf(part: number, whole: number): number {
+  return Math.round((part / Math.max(1, whole)) * 100)
+}
+
+/** Without the members that are undefined. */
+function defined<T extends object>(value: T): Defined<T> {
+  return Object.fromEntries(Object.entries(value).filter(([, field]) => field !== undefined)) as Defined<T>
+}
+
+type Defined<T> = {
+  [K in keyof T as undefined extends T[K] ? never : K]: T[K]
+} & { [K in keyof T as undefined extends T[K] ? K : never]?: Exclude<T[K], undefined> }

@@ -65,22 +65,64 @@ describe('the status', () => {
     expect(statusAt(NOW + MINUTE, saying(keys(100)), first).conditions).toEqual(first.conditions)
   })
 
-  test('tells of the volume in steps of 5 percent, and of its growth at once', () => {
-    const volume = (free: number): Scene => saying({ volume: { size: 1000, free } })
+  const volume = (free: number, more: object = {}): Scene => saying({ volume: { size: 1000, free, ...more } })
+
+  test('refreshes those of the volume with them, and its growth at once', () => {
     const first = statusAt(NOW, volume(700))
     expect(first.storage?.[0]).toMatchObject({ name: 'data-orders-0', usedBytes: 300, usedPercent: 30, size: '1Gi' })
-    expect(statusAt(NOW + MINUTE, volume(670), first).storage).toEqual(first.storage)
-    expect(statusAt(NOW + MINUTE, volume(640), first).storage?.[0]).toMatchObject({ usedPercent: 36 })
+    expect(statusAt(NOW + 9 * MINUTE, volume(500), first)).toEqual(first)
+    expect(statusAt(NOW + 11 * MINUTE, volume(690), first)).toEqual(first)
+    const later = statusAt(NOW + 11 * MINUTE, volume(640), first)
+    expect(later.storage?.[0]).toMatchObject({ usedBytes: 360, usedPercent: 36 })
+    expect(later.data?.time).not.toBe(first.data?.time)
     const grown = statusAt(
       NOW,
       {
         change: observed => {
-          observed.claims = [claim('1Gi', { phase: 'Bound', capacity: { storage: '2Gi' } })]
+          const { metadata, ...rest } = claim('1Gi', { phase: 'Bound', capacity: { storage: '2Gi' } })
+          const annotations = { 'kvidx.io/grown-at': '2026-11-23T11:00:00.123Z' }
+          observed.claims = [{ ...rest, metadata: { ...metadata, annotations } }]
         },
       },
       first,
     )
-    expect(grown.storage?.[0]).toMatchObject({ size: '2Gi' })
+    expect(grown.storage?.[0]).toMatchObject({ size: '2Gi', grownAt: '2026-11-23T11:00:00Z' })
+  })
+
+  test('tells at once that the volume crossed a threshold, and does not go to and fro about it', () => {
+    const first = statusAt(NOW, volume(700))
+    const reasonOf = (status: KvidxDatabaseStatus) =>
+      status.conditions?.find(({ type }) => type === 'StorageHealthy')?.reason
+    const full = statusAt(NOW + MINUTE, volume(150), first)
+    expect([reasonOf(full), full.storage?.[0]?.usedPercent]).toEqual(['AlmostFull', 85])
+    expect(statusAt(NOW + 2 * MINUTE, volume(160), full)).toEqual(full)
+    const back = statusAt(NOW + 3 * MINUTE, volume(180), full)
+    expect([reasonOf(back), back.storage?.[0]?.usedPercent]).toEqual(['EnoughSpace', 82])
+    expect(statusAt(NOW + 4 * MINUTE, volume(160), back)).toEqual(back)
+    const soon = statusAt(NOW + MINUTE, volume(700, { daysUntilFull: 6.9 }), first)
+    expect([reasonOf(soon), soon.storage?.[0]?.daysUntilFull]).toEqual(['FullSoon', 6])
+    expect(statusAt(NOW + 2 * MINUTE, volume(700, { daysUntilFull: 7.1 }), soon)).toEqual(soon)
+    expect(reasonOf(statusAt(NOW + 2 * MINUTE, volume(700, { daysUntilFull: 11 }), soon))).toBe('EnoughSpace')
+  })
+
+  test('counts what is in quarantine, at once when something comes or goes', () => {
+    const first = statusAt(NOW, volume(700, { quarantine: { entries: 0, bytes: 0 } }))
+    expect(first.storage?.[0]).not.toHaveProperty('quarantine')
+    const quarantine = { entries: 1, bytes: 4096, oldest: Date.UTC(2026, 10, 20) }
+    const one = statusAt(NOW + MINUTE, volume(700, { quarantine }), first)
+    expect(one.storage?.[0]?.quarantine).toEqual({ entries: 1, bytes: 4096, oldest: '2026-11-20T00:00:00Z' })
+    expect(statusAt(NOW + 2 * MINUTE, volume(700, { quarantine }), one)).toEqual(one)
+    expect(statusAt(NOW + 3 * MINUTE, volume(700), one).storage?.[0]).not.toHaveProperty('quarantine')
+  })
+
+  test('keeps what was known of the volume while its pod does not answer', () => {
+    const first = statusAt(NOW, volume(700))
+    const silent: Scene = {
+      change: observed => {
+        observed.probe = { time: NOW, pod: 'pod-1', error: 'ECONNREFUSED' }
+      },
+    }
+    expect(statusAt(NOW + 11 * MINUTE, silent, first).storage).toEqual(first.storage)
   })
 
   test('learns the lineage of a database that serves, and keeps it while it does not', () => {
