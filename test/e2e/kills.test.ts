@@ -20,6 +20,9 @@ const DATABASES = 20
 /** So many are there and have data before the first kill. */
 const FIRST = 6
 
+/** Stands in the log when it begins to work. */
+const WORKS = '"msg":"caches are filled"'
+
 /** What is asked of a database at the moment. */
 interface Wanted {
   policy: 'Retain' | 'Delete'
@@ -42,6 +45,8 @@ describe.skipIf(!canBreak)('an operator that is killed again and again', () => {
   let operator: LocalOperator
   let client: Client
   let made = 0
+  /** From the start to the first work, ms. */
+  let startup = 0
 
   const specOf = ({ policy, cacheSize, slowOperation, size }: Wanted) => ({
     storage: { size, deletionPolicy: policy },
@@ -89,6 +94,9 @@ describe.skipIf(!canBreak)('an operator that is killed again and again', () => {
     operator = await LocalOperator.prepare(directory)
     client = await Client.start(namespace)
     operator.start()
+    const began = performance.now()
+    await eventually('it works', () => readFileSync(operator.logFile, 'utf8').includes(WORKS), { interval: 50 })
+    startup = performance.now() - began
     const names: string[] = []
     for (let index = 0; index < FIRST; index++) names.push(await create())
     for (const name of names) {
@@ -114,7 +122,8 @@ describe.skipIf(!canBreak)('an operator that is killed again and again', () => {
     })()
     for (let kill = 0; kill < KILLS; kill++) {
       operator.start()
-      await sleep(random() * 2500)
+      // in the start of every third, and in the work of the others
+      await sleep(random() * (1.5 * startup + 1500))
       await operator.kill()
     }
     busy = false
@@ -123,7 +132,7 @@ describe.skipIf(!canBreak)('an operator that is killed again and again', () => {
     expect(made).toBe(DATABASES)
     expect(deleted.size).toBeGreaterThan(2)
     // it did its work between the kills, and not only after the last one
-    const lives = readFileSync(operator.logFile, 'utf8').split('"msg":"caches are filled"')
+    const lives = readFileSync(operator.logFile, 'utf8').split(WORKS)
     expect(lives.filter(life => life.includes('"msg":"changing"')).length).toBeGreaterThan(KILLS / 4)
   })
 
