@@ -368,6 +368,44 @@ group('mistakes', [
   ],
 ])
 
+group('a volume that grows by itself', [
+  [
+    'grows before it is full, while the database serves and the spec stays',
+    async () => {
+      const autoGrow = { enabled: true, maxSize: '448Mi', threshold: 70 }
+      await applyDatabase(volumes, 'auto', { storage: { size: '320Mi', autoGrow } })
+      await ready(volumes, 'auto')
+      const before = await runningPod(volumes, 'auto')
+      const total = async () =>
+        Number(
+          await exec(volumes, 'auto-0', 'kvidx', [
+            'node',
+            '-e',
+            'const { blocks, bsize } = fs.statfsSync("/data"); console.log(blocks * bsize)',
+          ]),
+        )
+      const small = await total()
+      const fill = `const { blocks, bavail, bsize } = fs.statfsSync('/data')
+        fs.writeFileSync('/data/filler', Buffer.alloc(Math.round(blocks * 0.75 - (blocks - bavail)) * bsize, 1))`
+      await exec(volumes, 'auto-0', 'kvidx', ['node', '-e', fill])
+      const grown = await eventually(
+        'the volume is larger',
+        async () => {
+          const found = await get(volumes, 'kvdb', 'auto')
+          expect(found.status.storage[0].size).not.toBe('320Mi')
+          return found
+        },
+        { timeout: 120_000 },
+      )
+      expect(grown.spec.storage.size).toBe('320Mi')
+      expect((await get(volumes, 'pvc', 'data-auto-0')).status.capacity.storage).toBe('400Mi')
+      expect(await total()).toBeGreaterThan(small + 60 * 2 ** 20)
+      expect(await runningPod(volumes, 'auto')).toEqual(before)
+      await ready(volumes, 'auto')
+    },
+  ],
+])
+
 group('volumes that are not what they should be', [
   [
     'a new volume of a database that had data is refused until the loss is accepted',

@@ -6,32 +6,29 @@ import { bundle } from '../../../scripts/bundle.ts'
 import { succeed } from './command.ts'
 import { e2e } from './environment.ts'
 
-/** This program as a later version of it might be, in which new databases get another pod template. */
-const NEXT_TEMPLATE: Plugin = {
-  name: 'next template',
+/** This program as it was before its newest pod template: it does not know that one, and gives new databases the one before. */
+const WITHOUT_NEWEST_TEMPLATE: Plugin = {
+  name: 'without the newest template',
   setup(build) {
     build.onLoad({ filter: /\/database\/objects\/stateful-set\.ts$/ }, ({ path }) => {
       const source = readFileSync(path, 'utf8')
-      const contents = source.replace(
-        /^export const NEWEST_TEMPLATE = (\d+)$/m,
-        (_, newest: string) =>
-          `export const NEWEST_TEMPLATE = ${Number(newest) + 1}
-Object.assign(TEMPLATES, {
-  [NEWEST_TEMPLATE]: (blueprint: Blueprint) => ({ ...TEMPLATES[${newest}]!(blueprint), terminationGracePeriodSeconds: 121 }),
-})`,
-      )
-      if (contents === source) throw new Error(`${path} no longer says which template is the newest`)
+      const newest = Number(/^export const NEWEST_TEMPLATE = (\d+)$/m.exec(source)?.[1])
+      const contents = source
+        .replace(/^export const NEWEST_TEMPLATE = \d+$/m, `export const NEWEST_TEMPLATE = ${newest - 1}`)
+        .replace(new RegExp(`^  ${newest}: podTemplateV${newest},\n`, 'm'), '')
+      if (contents.includes(`podTemplateV${newest},`) || !contents.includes(`podTemplateV${newest - 1},`))
+        throw new Error(`${path}: the newest of at least two templates was not found`)
       return { contents, loader: 'ts' }
     })
   },
 }
 
 /** Builds that program's image from the one under test, and loads it into the nodes. */
-export async function buildNextVersion(tag: string): Promise<void> {
+export async function buildPreviousVersion(tag: string): Promise<void> {
   if (e2e.cluster === undefined) throw new Error('images can be built for the test cluster of this repository only')
-  const directory = mkdtempSync(join(tmpdir(), 'kvidx-e2e-next-'))
+  const directory = mkdtempSync(join(tmpdir(), 'kvidx-e2e-previous-'))
   try {
-    await bundle(join(directory, 'dist'), [NEXT_TEMPLATE])
+    await bundle(join(directory, 'dist'), [WITHOUT_NEWEST_TEMPLATE])
     writeFileSync(
       join(directory, 'Dockerfile'),
       `FROM ${e2e.image}\nUSER 0:0\nRUN rm -r /app/dist\nCOPY dist /app/dist\nUSER 10001:10001\n`,
