@@ -10,8 +10,10 @@ const directory = mkdtempSync(join(tmpdir(), 'kvidx-quickstart-'))
 const began = performance.now()
 const GENERATED = 100_000
 
+const bold = process.stdout.isTTY === true && !process.env.NO_COLOR
+
 function say(text: string): void {
-  console.log(`\n\x1b[1m${text}\x1b[0m`)
+  console.log(bold ? `\n\x1b[1m${text}\x1b[0m` : `\n${text}`)
 }
 
 async function freePort(): Promise<number> {
@@ -132,6 +134,9 @@ try {
   const first = await stats()
 
   say('6. Metrics for Prometheus')
+  // the sizes of the files are read beside the scrape that asks for them: the next one has them
+  await (await fetch(`${operations}/metrics`)).text()
+  await new Promise(resolve => setTimeout(resolve, 500))
   const metrics = (await (await fetch(`${operations}/metrics`)).text()).split('\n')
   for (const name of ['kvidx_keys', 'kvidx_data_bytes', 'kvidx_db_file_bytes', 'kvidx_wal_bytes', 'kvidx_health_state'])
     console.log(
