@@ -5,6 +5,7 @@ import { KvidxError } from '../../src/common/errors.ts'
 import { formatDigest } from '../database/digest.ts'
 import type { LocalDatabase } from '../database/local-database.ts'
 import { formatPosition } from '../database/position.ts'
+import type { EngineFigures } from '../engine/engine.ts'
 import { volumeSpace } from '../volume/space.ts'
 import type { ExpiryGate } from './expiry-gate.ts'
 import type { Task } from './task-board.ts'
@@ -75,6 +76,17 @@ export function checkpointTask(database: LocalDatabase, settings: () => Settings
   }
 }
 
+/** The figures once the file has shrunk: with a WAL that is when the pages in it are moved, not when they are written. */
+async function settled(writer: ReturnType<LocalDatabase['session']>['writer']): Promise<EngineFigures> {
+  await writer.call('checkpoint', { mode: 'truncate' })
+  return writer.call('figures', {})
+}
+
+/** Writes between the two looks may have taken more than was given back. */
+function freed(before: EngineFigures, after: EngineFigures): number {
+  return Math.max(0, before.fileBytes - after.fileBytes)
+}
+
 /** Gives unused pages back, a slice at a time between commits. */
 export function vacuumTask(database: LocalDatabase, settings: () => Settings['vacuum'], clock: Clock): Task {
   return {
@@ -93,8 +105,10 @@ export function vacuumTask(database: LocalDatabase, settings: () => Settings['va
         // RocksDB compacts in threads of its own: asking again at once would only heat the machine
         await clock.sleep(RECLAIM_PAUSE, signal)
       }
-      const after = await writer.call('figures', {})
-      return { freedBytes: before.fileBytes - after.fileBytes, fragmentation: after.fragmentation }
+      const reached = await writer.call('figures', {})
+      // mostly there was nothing to give back, and nothing to move
+      const after = reached.freeBytes === before.freeBytes ? reached : await settled(writer)
+      return { freedBytes: freed(before, after), fragmentation: after.fragmentation }
     },
   }
 }
@@ -108,8 +122,7 @@ export function compactTask(database: LocalDatabase): Task {
       const { writer } = database.session()
       const before = await writer.call('figures', {})
       await writer.call('compact', {}, signal, (done, total) => progress(total > 0 ? done / total : 0))
-      const after = await writer.call('figures', {})
-      return { freedBytes: before.fileBytes - after.fileBytes }
+      return { freedBytes: freed(before, await settled(writer)) }
     },
   }
 }

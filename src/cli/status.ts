@@ -113,7 +113,8 @@ export function statusText(status: Status, now: number): string {
       engine: status.engineVersion || undefined,
       process: status.pid === undefined ? undefined : `${status.pid}, up ${span(now - (status.started ?? now))}`,
       records: data.count === undefined ? undefined : `${data.count}, ${formatBytes(Number(data.dataBytes))}`,
-      'last commit': data.position === undefined ? undefined : `${data.position}, ${ago(Number(data.time)) ?? 'none yet'}`,
+      'last commit':
+        data.position === undefined ? undefined : `${data.position}, ${ago(Number(data.time)) ?? 'none yet'}`,
       files: storage
         ? `${size(storage.fileBytes)}${storage.walBytes === undefined ? '' : `, WAL ${size(storage.walBytes)}`}, ${Math.round((storage.fragmentation ?? 0) * 100)} % unused`
         : undefined,

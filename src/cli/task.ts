@@ -1,5 +1,6 @@
 import { Command } from 'commander'
 import type { KvidxError } from '../common/errors.ts'
+import { formatBytes } from '../common/quantity.ts'
 import { problemOf } from './client.ts'
 import { type ConnectionFlags, connected, withConnection } from './connection-options.ts'
 import { Unreachable } from './exit-code.ts'
@@ -46,12 +47,26 @@ export function taskCommand(name: TaskVerb, io: Io): Command {
           }
           const { end: _, ...result } = told
           bar.end()
-          return await write(io.output, flags.output === 'json' ? `${JSON.stringify(result)}\n` : fields(result))
+          return await write(
+            io.output,
+            flags.output === 'json' ? `${JSON.stringify(result)}\n` : fields(forPeople(result)),
+          )
         }
       } finally {
         bar.end()
       }
       throw new Unreachable(`the answer was cut; whether ${name} has ended is not known`)
+    }),
+  )
+}
+
+/** `freedBytes: 4096` is `freed: 4.00 KiB` to people. */
+function forPeople(result: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(result).map(([name, value]) => {
+      if (typeof value !== 'number') return [name, value]
+      if (name.endsWith('Bytes')) return [name.slice(0, -'Bytes'.length), formatBytes(value)]
+      return name === 'fragmentation' ? [name, `${(value * 100).toFixed(1)} %`] : [name, value]
     }),
   )
 }
