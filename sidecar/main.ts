@@ -6,6 +6,7 @@ import { LiveConfig } from './live-config.ts'
 import { Maintenance } from './maintenance/maintenance.ts'
 import { untilItWorks } from './opening.ts'
 import { Protection } from './protection.ts'
+import type { LogPolicy } from './server/log-policy.ts'
 import { OperationsServer } from './server/operations.ts'
 import { startServers } from './server/servers.ts'
 import { databaseConfigOf, type SidecarOptions, serversConfigOf } from './settings.ts'
@@ -64,6 +65,15 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
   })
   await live.watch(clock)
 
+  // settings may change while it serves
+  const policy: LogPolicy = {
+    get slowOperation() {
+      return live.current.dynamic.monitoring.slowOperation
+    },
+    get audit() {
+      return live.current.dynamic.audit
+    },
+  }
   const attempts = {
     clock,
     onChange: (listener: () => void) => live.onChange(listener),
@@ -88,7 +98,7 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
     }
     await maintenance.start(report)
     const servers = await untilItWorks(
-      () => startServers(database, serversConfig, logger, { operations, clock, services: protection.services }),
+      () => startServers(database, serversConfig, logger, { operations, clock, services: protection.services, policy }),
       attempts,
       stopping.signal,
     )

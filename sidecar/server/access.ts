@@ -8,8 +8,8 @@ const RANK: Readonly<Record<Rights, number>> = { none: 0, read: 1, write: 2, adm
 
 /** Who may do what on one listener. */
 export interface Access {
-  /** Errors: unauthorized, forbidden. */
-  check(req: IncomingMessage, needed: Rights): void
+  /** Answers who calls, as it stands in the log: the token's right, or the listener that needs none. Errors: unauthorized, forbidden. */
+  check(req: IncomingMessage, needed: Rights): string
 }
 
 /** The Unix socket: whoever may open it has the rights of a writer, and nobody those of an admin. */
@@ -17,6 +17,7 @@ export const socketAccess: Access = {
   check(_req, needed) {
     if (needed === 'admin')
       throw new KvidxError('forbidden', 'the Unix socket has no admin rights; use the data port with the admin token')
+    return 'socket'
   },
 }
 
@@ -24,7 +25,7 @@ export const socketAccess: Access = {
 export function tokenAccess(tokens: TokenStore): Access {
   return {
     check(req, needed) {
-      if (needed === 'none') return
+      if (needed === 'none') return 'anybody'
       const header = req.headers.authorization
       if (header === undefined)
         throw new KvidxError('unauthorized', 'the header Authorization: Bearer <token> is missing')
@@ -33,6 +34,7 @@ export function tokenAccess(tokens: TokenStore): Access {
       if (rights === 'none') throw new KvidxError('unauthorized', 'the token is not valid')
       if (RANK[rights] < RANK[needed])
         throw new KvidxError('forbidden', `the token has the right to ${rights}; this call needs ${needed}`, { needed })
+      return `token ${rights}`
     },
   }
 }
@@ -52,6 +54,7 @@ export const loopbackAccess: Access = {
         'forbidden',
         `Host: '${host}' does not name this machine; without tokens only loopback is served`,
       )
+    return 'loopback'
   },
 }
 

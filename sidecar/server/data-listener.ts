@@ -176,7 +176,7 @@ function run(
 ): void {
   const exchange = new Exchange(context, route, req, res, key, query)
   try {
-    context.access.check(req, route.rights)
+    exchange.caller = context.access.check(req, route.rights)
     route.handle(exchange)?.catch((error: unknown) => exchange.fail(error))
   } catch (error) {
     exchange.fail(error)

@@ -7,6 +7,7 @@ import type { Access } from './access.ts'
 import type { Budget } from './budget.ts'
 import type { ServerLimits } from './config.ts'
 import type { Log } from './log.ts'
+import { isAudited, keysOf, type LogPolicy } from './log-policy.ts'
 import type { Outcome, ServerMetrics } from './metrics.ts'
 import { PROBLEM_TYPE, problemDocument, retryAfter, stringify } from './problem.ts'
 import type { Route } from './route.ts'
@@ -20,6 +21,7 @@ export interface ListenerContext {
   readonly access: Access
   readonly metrics: ServerMetrics
   readonly log: Log
+  readonly policy: LogPolicy
   readonly watchdog: Watchdog
   readonly bodies: Budget
   readonly streams: Budget
@@ -29,9 +31,6 @@ export interface ListenerContext {
   /** Backup and restore; absent where there is no volume. */
   readonly services?: AdminServices
 }
-
-/** Slower than this is logged: design section 7. Milliseconds. */
-const SLOW = 100
 
 /** Bytes below which copying is cheaper than a write of two pieces. */
 const SMALL = 16 * 1024
@@ -54,6 +53,8 @@ export class Exchange {
   readonly keyText: string
   /** What stands behind `?`. */
   readonly query: string
+  /** Who calls, once that was checked. */
+  caller: string | undefined
   /** Bytes of the body that have been read. */
   received = 0
   /** The client waits for 100 Continue before it sends its body. */
@@ -162,11 +163,25 @@ export class Exchange {
     this.#done = true
     const elapsed = performance.now() - this.#started
     this.context.metrics.operation(this.route.name, outcome, elapsed)
-    if (elapsed > SLOW && !this.route.long)
-      this.context.log.warn(
-        { operation: this.route.name, key: this.keyText || undefined, durationMs: Math.round(elapsed), outcome },
-        'slow operation',
-      )
+    const { policy } = this.context
+    if (elapsed > policy.slowOperation && !this.route.long) this.#log('warn', 'slow operation', outcome, elapsed)
+    if (policy.audit !== 'None' && isAudited(policy, this.route.rights)) this.#log('info', 'audit', outcome, elapsed)
+  }
+
+  #log(level: 'info' | 'warn', message: string, outcome: Outcome, elapsed: number): void {
+    const { context, route, caller, res } = this
+    context.log[level](
+      {
+        operation: route.name,
+        ...keysOf(this.keyText, this.query),
+        durationMs: Math.round(elapsed),
+        outcome,
+        ...(res.headersSent && { status: res.statusCode }),
+        caller: caller ?? 'nobody known',
+        ...(this.req.socket.remoteAddress !== undefined && { address: this.req.socket.remoteAddress }),
+      },
+      message,
+    )
   }
 
   /** What stood when the request was judged; nothing where it is unknown or not this client's to see. */

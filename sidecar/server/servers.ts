@@ -9,6 +9,7 @@ import { DEFAULT_LIMITS, isLoopback, type ServersConfig } from './config.ts'
 import { DataListener } from './data-listener.ts'
 import type { ListenerContext } from './exchange.ts'
 import type { Log } from './log.ts'
+import { DEFAULT_LOG_POLICY, type LogPolicy } from './log-policy.ts'
 import { OperationsServer } from './operations.ts'
 import type { AdminServices } from './services.ts'
 import { ServerCertificate } from './tls.ts'
@@ -33,6 +34,7 @@ export interface StartOptions {
   readonly clock?: Clock
   /** Backup and restore. */
   readonly services?: AdminServices
+  readonly policy?: LogPolicy
 }
 
 const RELOAD_INTERVAL = 5000
@@ -87,6 +89,7 @@ export async function startServers(
       limits,
       metrics: operations.metrics,
       log,
+      policy: options.policy ?? DEFAULT_LOG_POLICY,
       watchdog,
       bodies: new Budget('bytes of bodies and answers in memory', limits.bufferedBytes),
       streams: new Budget('streams at one time', limits.streams),

@@ -8,6 +8,8 @@ import type { Database } from '../../../sidecar/database/database.ts'
 import { LocalDatabase } from '../../../sidecar/database/local-database.ts'
 import { EVERY_KEY } from '../../../sidecar/engine/engine.ts'
 import type { ServersConfig } from '../../../sidecar/server/config.ts'
+import type { Log } from '../../../sidecar/server/log.ts'
+import type { LogPolicy } from '../../../sidecar/server/log-policy.ts'
 import { type RunningServers, startServers } from '../../../sidecar/server/servers.ts'
 import { systemClock } from '../../../src/common/clock.ts'
 import { createLog } from '../../../src/common/log.ts'
@@ -26,6 +28,8 @@ export interface Running {
 export interface Given extends Partial<ServersConfig> {
   /** What the servers see in the place of the database's own members. */
   readonly instead?: (database: LocalDatabase) => Partial<Database>
+  readonly log?: Log
+  readonly policy?: LogPolicy
 }
 
 let shared: { database: LocalDatabase; directory: string } | undefined
@@ -58,13 +62,14 @@ afterAll(async () => {
 
 /** The database, emptied, behind real servers. */
 export async function startAll(given: Given = {}): Promise<Running> {
-  const { instead, ...config } = given
+  const { instead, log = silent, policy, ...config } = given
   const { database, directory } = await sharedDatabase()
   await database.removeRangeSliced(EVERY_KEY)
   const servers = await startServers(
     instead ? overlay(database, instead(database)) : database,
     { data: { host: '127.0.0.1', port: 0 }, operations: { host: '127.0.0.1', port: 0 }, ...config },
-    silent,
+    log,
+    policy && { policy },
   )
   return { database, servers, directory, url: servers.dataAddress, close: () => servers.close() }
 }
