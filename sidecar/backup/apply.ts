@@ -40,7 +40,7 @@ export async function applyChanges(
   const { seq, time } = chain.until
   if (seq !== undefined && state.position.seq !== seq) throw gap(chain, state.position.seq + 1n, seq)
   if (time !== undefined && chain.gap) throw gap(chain, chain.gap.after + 1n, chain.gap.next - 1n)
-  return { state, stopped: seq !== undefined }
+  return { state, stopped: seq !== undefined || chain.whole === true }
 }
 
 async function applySource(

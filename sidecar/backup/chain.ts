@@ -29,6 +29,8 @@ export interface Chain {
   readonly line: Line
   /** Commits behind this seq or time are not applied. */
   readonly until: { readonly seq?: bigint; readonly time?: bigint }
+  /** The files lead up to a moment of which it is known that nothing was written between it and the target's time. */
+  readonly whole?: true
   /** Behind the last file changes are missing up to this seq; reaching the end of the files without reaching the time is then an error. */
   readonly gap?: { readonly after: bigint; readonly next: bigint }
 }
@@ -142,14 +144,25 @@ function chainOfTime(catalog: LineageCatalog, time: bigint): Chain {
   const base = newestBase(catalog, line, backup => backup.commitTime <= time)
   if (!base) throw noBase(catalog, `time ${new Date(Number(time)).toISOString()}`)
   // the first backup that is known to be later ends the search
-  const later = catalog.backups
+  const known = catalog.backups
     .filter(backup => backup.commitTime > time && line.holds(backup.position))
     .reduce((least, backup) => (backup.position.seq < least ? backup.position.seq : least), NO_LIMIT)
+  // so does a change that stands in no log and came later
+  const unseen = line.unseen.find(change => change.time > time)?.after ?? NO_LIMIT
+  const later = unseen < known ? unseen : known
   const pieces = piecesOn(line, catalog.backups, catalog.segments)
   const { steps, reached } = follow(pieces, base.position.seq, later)
   const next = reached < later ? nextKnown(catalog, pieces, line, reached) : undefined
   const changes = steps.map(step => step.source)
-  return { catalog, base, changes, line, until: { time }, ...(next !== undefined && { gap: { after: reached, next } }) }
+  return {
+    catalog,
+    base,
+    changes,
+    line,
+    until: { time },
+    ...(reached === unseen && { whole: true }),
+    ...(next !== undefined && { gap: { after: reached, next } }),
+  }
 }
 
 function chainOfLatest(catalog: LineageCatalog, shipped: Position | undefined, upToGap: boolean): Chain {
@@ -175,7 +188,9 @@ function nextKnown(
 ): bigint | undefined {
   const starts = pieces.filter(piece => piece.to > reached).map(piece => piece.from + 1n)
   const fulls = catalog.backups.filter(b => b.kind === 'Full' && line.holds(b.position) && b.position.seq > reached)
-  const all = [...starts, ...fulls.map(backup => backup.position.seq)]
+  // the one behind a change that stands in no log is known to be, wherever it is
+  const unseen = line.unseen.filter(({ after }) => after >= reached).map(({ after }) => after + 2n)
+  const all = [...starts, ...fulls.map(backup => backup.position.seq), ...unseen]
   return all.length === 0 ? undefined : all.reduce((least, seq) => (seq < least ? seq : least))
 }
 

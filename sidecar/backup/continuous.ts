@@ -6,9 +6,11 @@ import type { LocalDatabase } from '../database/local-database.ts'
 import type { Position } from '../database/operation.ts'
 import { ancestry, formatPosition, isAncestor } from '../database/position.ts'
 import { readLineage } from './catalog.ts'
+import { resolveChain } from './chain.ts'
 import { compactSegments, DEFAULT_COMPACTION, planCompaction } from './compaction.ts'
 import type { Home } from './layout.ts'
-import { lastShipped, SegmentShipper } from './segments.ts'
+import { beganUnseen } from './line.ts'
+import { checkLastCommit, lastShipped, newestEpochAbove, SegmentShipper, writeEpochs } from './segments.ts'
 import { openStore, type StoreSettings } from './store/settings.ts'
 import type { FileContext } from './stored-file.ts'
 import { UnshippedAge } from './unshipped-age.ts'
@@ -175,6 +177,10 @@ export class ContinuousBackup {
         await this.#settleEpoch(context)
         const home = this.#home
         const from = await this.#findStart(context, home)
+        // a store that knows of the epoch does not take the end of the one before for the newest state
+        const { position } = this.#database.state
+        await writeEpochs(context, home, position.epoch, this.#database.epochs)
+        await this.#noteMissing(context, home)
         await this.#register(from, true)
         const shipper = new SegmentShipper(
           {
@@ -240,10 +246,11 @@ export class ContinuousBackup {
   async #settleEpoch(context: FileContext): Promise<void> {
     const { position } = this.#database.state
     const last = await lastShipped(context, this.#home, position.epoch)
-    if (last === undefined || last <= position.seq) return
-    await this.#database.beginEpoch('behindStore')
+    const newest = await newestEpochAbove(context, this.#home, position.epoch)
+    if (newest === undefined && (last === undefined || last <= position.seq)) return
+    await this.#database.beginEpoch('behindStore', newest)
     this.#options.log.error(
-      { shipped: String(last), position: formatPosition(position) },
+      { shipped: String(last), newest: String(newest ?? position.epoch), position: formatPosition(position) },
       'the volume is behind what it shipped to the backup store: commits were lost, a new epoch begins',
     )
   }
@@ -255,19 +262,38 @@ export class ContinuousBackup {
     const start = (await this.#endOfSegments(context, home)) ?? (await this.#newestBackup(context, home)) ?? position
     if (start.seq >= logBase.seq) return start
     const current = epochs.find(record => record.epoch === position.epoch)
-    const swapped = current?.reason === 'restored' || current?.reason === 'imported'
     // a restore begins its log where it ended: that state came from the store
-    if (swapped && current?.forkSeq === logBase.seq) {
-      if (current.reason === 'imported') this.#needsFull = 'the database was imported anew'
-      return logBase
-    }
-    const gap = { after: formatPosition(start), before: formatPosition(logBase), time: this.#options.clock.now() }
-    if (this.#gaps.at(-1)?.before !== gap.before) {
-      this.#gaps = [...this.#gaps, gap].slice(-16)
-      this.#needsFull = `the change log was cut at ${gap.before} before everything behind ${gap.after} was in the store`
-      this.#options.log.error(gap, 'changes are missing in the backup store: a Full is due')
-    }
+    if (current?.reason === 'restored' && current.forkSeq === logBase.seq) return logBase
+    this.#missing(start, logBase)
     return logBase
+  }
+
+  /** The store alone tells after a restart that a Full is still due. */
+  async #noteMissing(context: FileContext, home: Home): Promise<void> {
+    const catalog = await readLineage(context.store, home, context.signal)
+    try {
+      if (catalog.backups.length > 0) resolveChain(catalog, { kind: 'latest' })
+    } catch (thrown) {
+      const { code, details } = asKvidxError(thrown)
+      if (code !== 'backup_gap') return
+      const at = (seq: bigint): Position => {
+        const line = ancestry(this.#database.epochs, this.#database.state.position.epoch)
+        return { epoch: line.find(record => record.forkSeq <= seq)?.epoch ?? 1n, seq }
+      }
+      this.#missing(at(BigInt(String(details.first)) - 1n), at(BigInt(String(details.last))))
+    }
+  }
+
+  #missing(after: Position, before: Position): void {
+    const gap = { after: formatPosition(after), before: formatPosition(before), time: this.#options.clock.now() }
+    if (this.#gaps.at(-1)?.before === gap.before) return
+    this.#gaps = [...this.#gaps, gap].slice(-16)
+    const began = this.#database.epochs.find(record => record.epoch === before.epoch)
+    this.#needsFull =
+      began && beganUnseen(began) && before.seq === began.forkSeq + 1n
+        ? `what began epoch ${before.epoch} (${began.reason}) stands in no backup yet`
+        : `the change log was cut at ${gap.before} before everything behind ${gap.after} was in the store`
+    this.#options.log.error(gap, 'changes are missing in the backup store: a Full is due')
   }
 
   async #endOfSegments(context: FileContext, home: Home): Promise<Position | undefined> {
@@ -275,10 +301,24 @@ export class ContinuousBackup {
     let limit = state.position.seq
     for (const record of ancestry(epochs, state.position.epoch)) {
       const last = await lastShipped(context, home, record.epoch)
-      if (last !== undefined && last >= record.forkSeq) return { epoch: record.epoch, seq: last < limit ? last : limit }
+      if (last !== undefined && last >= record.forkSeq) {
+        const end = { epoch: record.epoch, seq: last < limit ? last : limit }
+        if (last <= limit) await checkLastCommit(context, home, end, await this.#commitAt(end.seq))
+        return end
+      }
       if (record.forkSeq < limit) limit = record.forkSeq
     }
     return undefined
+  }
+
+  /** The commit that ends with this seq, as far as the log has it. */
+  async #commitAt(seq: bigint): Promise<Buffer> {
+    const { logBase } = this.#database.state
+    if (seq <= logBase.seq) return Buffer.alloc(0)
+    const { readers } = this.#database.session()
+    // a call gives whole commits, so it begins with the one that holds this seq
+    const { frames } = await readers.call('log', { afterSeq: seq - 1n, untilSeq: seq, maxBytes: 1 })
+    return Buffer.from(frames)
   }
 
   async #newestBackup(context: FileContext, home: Home): Promise<Position | undefined> {

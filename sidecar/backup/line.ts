@@ -2,6 +2,16 @@ import type { EpochRecord } from '../database/database.ts'
 import type { Position } from '../database/operation.ts'
 import { ancestry } from '../database/position.ts'
 
+const UNSEEN: readonly EpochRecord['reason'][] = ['imported', 'foreignWrites', 'salvaged', 'adopted']
+
+/**
+ * The epoch began with a change that stands in no log: everything was imported, or written by somebody else. It has the seq behind the fork, which no file of
+ * changes holds; only a Full leads over it.
+ */
+export function beganUnseen({ parentEpoch, reason }: EpochRecord): boolean {
+  return parentEpoch !== undefined && UNSEEN.includes(reason)
+}
+
 /** What one epoch contributes to an ancestry: its changes with `from` < seq <= `to`. */
 export interface EpochSpan {
   readonly epoch: bigint
@@ -15,17 +25,22 @@ export interface EpochSpan {
 export class Line {
   /** Oldest epoch first; a span can be empty. */
   readonly spans: readonly EpochSpan[]
+  /** Where a change came that stands in no log: its time, Unix ms, and the seq before it. Oldest first. */
+  readonly unseen: ReadonlyArray<{ readonly time: bigint; readonly after: bigint }>
 
   /** Errors: not_found when an epoch is missing in the history. @param head where the line ends */
   constructor(history: readonly EpochRecord[], head: Position) {
     const spans: EpochSpan[] = []
+    const unseen: { time: bigint; after: bigint }[] = []
     let to = head.seq
     for (const record of ancestry(history, head.epoch)) {
       spans.unshift({ epoch: record.epoch, from: record.forkSeq, to })
+      if (beganUnseen(record) && record.forkSeq < to) unseen.unshift({ time: record.time, after: record.forkSeq })
       // what the parent did behind the fork is another branch
       if (record.forkSeq < to) to = record.forkSeq
     }
     this.spans = spans
+    this.unseen = unseen
   }
 
   /** Seq up to which the epoch belongs to the line; undefined when none of it does. */

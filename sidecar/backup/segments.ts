@@ -7,7 +7,7 @@ import { formatPosition } from '../database/position.ts'
 import { unseal } from './canonical.ts'
 import type { Segment } from './catalog.ts'
 import { readSegment } from './change-file.ts'
-import { changesPath, epochsName, type Home, parseSegmentName, segmentName } from './layout.ts'
+import { changesPath, epochsName, type Home, parseEpochsName, parseSegmentName, segmentName } from './layout.ts'
 import { checkEpochsDocument, encodeEpochsDocument, epochsOf, LARGEST_MANIFEST } from './manifest.ts'
 import { readAll } from './store/body.ts'
 import { backoffDelay } from './store/retry.ts'
@@ -284,6 +284,55 @@ export async function lastShipped(context: FileContext, home: Home, epoch: bigin
     if (range?.epoch === epoch && (last === undefined || range.last > last)) last = range.last
   }
   return last
+}
+
+/** The newest epoch above `epoch` of which the store has a segment or the history. */
+export async function newestEpochAbove(context: FileContext, home: Home, epoch: bigint): Promise<bigint | undefined> {
+  const prefix = changesPath(home)
+  let newest: bigint | undefined
+  for (let above = epoch; ; above = newest) {
+    // behind everything that the epoch's names begin with
+    const after = `${prefix}${epochsName(above).slice(0, 10)}~`
+    const { objects } = await context.store.list(prefix, {
+      after,
+      limit: 1,
+      ...(context.signal && { signal: context.signal }),
+    })
+    const name = objects[0]?.key.slice(prefix.length)
+    const found = name === undefined ? undefined : (parseEpochsName(name) ?? parseSegmentName(name)?.epoch)
+    if (found === undefined) return newest
+    newest = found
+  }
+}
+
+/**
+ * Compares the last commit of the store's segments with the one that this database has at its place. Errors: history_conflict when they differ: the volume was put
+ * back to an earlier time and has gone on from there, so the store's changes and its own are two branches of one name.
+ * @param frames encoded commits that end with `last`
+ */
+export async function checkLastCommit(context: FileContext, home: Home, last: Position, frames: Buffer): Promise<void> {
+  const mine = frames.length === 0 ? undefined : new FrameSplitter().push(frames).at(-1)
+  if (!mine) return
+  const prefix = changesPath(home)
+  let shortest: Segment | undefined
+  for await (const { key } of listObjects(
+    context.store,
+    `${prefix}${epochsName(last.epoch).slice(0, 10)}`,
+    context.signal,
+  )) {
+    const range = parseSegmentName(key.slice(prefix.length))
+    if (range?.epoch !== last.epoch || range.last !== last.seq) continue
+    if (!shortest || range.first > shortest.first) shortest = { ...range, key, size: 0, modified: 0 }
+  }
+  if (!shortest) return
+  let theirs: Buffer | undefined
+  for await (const found of readSegment(context, shortest)) theirs = found.at(-1)?.frame ?? theirs
+  if (theirs && !theirs.equals(mine))
+    throw new KvidxError(
+      'history_conflict',
+      `${shortest.key} ends with another commit at ${formatPosition(last)} than this database has: its volume was put back to an earlier time`,
+      { key: shortest.key, position: formatPosition(last) },
+    )
 }
 
 async function* once(bytes: Buffer): AsyncGenerator<Buffer> {

@@ -1,6 +1,6 @@
 import { KvidxError } from '../../src/common/errors.ts'
 
-/** The snapshot of a database as one stream: docs/formats.md, section 11. */
+/** The snapshot of a database as one stream: docs/formats.md, section 12. */
 
 export const SNAPSHOT_TYPE = 'application/vnd.kvidx.snapshot'
 

@@ -329,10 +329,10 @@ export class LocalDatabase implements Database {
     await this.session().writer.call('setConsumer', { name, position, seen: this.#clock.now() })
   }
 
-  /** What follows the present position is another branch from here on. */
-  async beginEpoch(reason: EpochRecord['reason']): Promise<void> {
+  /** What follows the present position is another branch from here on. @param behind the new epoch is above this one, too */
+  async beginEpoch(reason: EpochRecord['reason'], behind = 0n): Promise<void> {
     const { writer } = this.session()
-    writer.epochs = (await writer.call('beginEpoch', { reason, time: BigInt(this.#clock.now()) })).epochs
+    writer.epochs = (await writer.call('beginEpoch', { reason, time: BigInt(this.#clock.now()), behind })).epochs
     await rememberEpochs(this.layout, writer.epochs)
   }
 
@@ -497,9 +497,12 @@ export class LocalDatabase implements Database {
             'conflict',
             'records were written while the import into the empty database was under way; import again, or with clear=true',
           )
-        const epochs = nextEpoch(this.epochs, last, 'imported', BigInt(this.#clock.now()))
+        const now = BigInt(this.#clock.now())
+        const time = now > last.time ? now : last.time
+        const epochs = nextEpoch(this.epochs, last, 'imported', time)
         const epoch = epochs.at(-1)?.epoch ?? 1n
-        await building.finish({ epoch, seq: last.position.seq }, BigInt(this.#clock.now()), epochs)
+        // no file of changes holds the import, so it takes a seq of its own: a restore, or who follows, sees that one is missing
+        await building.finish({ epoch, seq: last.position.seq + 1n }, time, epochs)
       })
       return { read, imported, skipped, replaced, position: this.state.position }
     } catch (error) {

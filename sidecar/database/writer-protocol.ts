@@ -58,8 +58,8 @@ export interface WriterCalls {
   recount: [{ reason: EpochRecord['reason']; always: boolean; time: bigint; after?: bigint }, Recount]
   /** Corrects the counters, and begins the epoch `foreignWrites`; the log restarts there. */
   adjust: [{ difference: CounterDifference; time: bigint }, { epochs: readonly EpochRecord[] }]
-  /** Begins an epoch at the present seq. */
-  beginEpoch: [{ reason: EpochRecord['reason']; time: bigint }, { epochs: readonly EpochRecord[] }]
+  /** Begins an epoch at the present seq; it is behind `behind`, too. */
+  beginEpoch: [{ reason: EpochRecord['reason']; time: bigint; behind?: bigint }, { epochs: readonly EpochRecord[] }]
   /** New bounds of the log. */
   configure: [{ log: WriterData['log'] }, Record<string, never>]
   /** Drops the oldest frames, whoever needs them, until the log has about `bytes`. */

@@ -239,9 +239,9 @@ const calls: { [N in keyof WriterCalls]: (args: WriterCalls[N][0], id: number) =
     })
     return { epochs }
   },
-  beginEpoch: ({ reason, time }) => {
+  beginEpoch: ({ reason, time, behind }) => {
     endFreeze()
-    enterEpoch(reason, time)
+    enterEpoch(reason, time, undefined, behind)
     return { epochs }
   },
   setConsumer: ({ name, position, seen }) => {
