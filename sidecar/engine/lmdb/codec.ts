@@ -5,7 +5,7 @@ import type { Key, StoredRecord } from '../engine.ts'
  * How records lie in LMDB. Keys are 8 bytes big-endian, so that LMDB's byte order is unsigned order. A value is
  * `term cmd expiresAt` as three u64 little-endian and then the data: one look-up gives the whole record.
  */
-const HEADER_BYTES = 24
+export const HEADER_BYTES = 24
 /** Values up to this go through one buffer that is used again and again. */
 const SCRATCH_BYTES = 1 << 20
 
@@ -129,6 +129,31 @@ export const FRAME_HEADS = {
 function readOnly(): never {
   throw new KvidxError('internal', 'Heads are read, never written')
 }
+
+/** A key in two halves, to be read before the binding moves on. */
+const rawKey = { high: 0, low: 0 }
+
+export const RAW_KEYS = {
+  writeKey: KEY_ENCODER.writeKey,
+  readKey(source: ViewedBuffer, start: number): Readonly<typeof rawKey> {
+    const view = viewOf(source)
+    rawKey.high = view.getUint32(start, false)
+    rawKey.low = view.getUint32(start + 4, false)
+    return rawKey
+  },
+}
+
+/** The binding's own buffer, which it uses again for the next value; `length` is that of the value. */
+export const RAW_VALUES = {
+  encode: readOnly,
+  decode(bytes: ViewedBuffer): { readonly bytes: Uint8Array; readonly view: DataView } {
+    rawValue.bytes = bytes
+    rawValue.view = viewOf(bytes)
+    return rawValue
+  },
+}
+
+const rawValue: { bytes: Uint8Array; view: DataView } = { bytes: scratch, view: viewOf(scratch) }
 
 export const BYTE_VALUES = {
   encode(value: Uint8Array): EncodedBuffer {

@@ -12,11 +12,14 @@ import {
   FRAME_VALUES,
   type FrameValue,
   KEY_ENCODER,
+  RAW_KEYS,
+  RAW_VALUES,
   RECORD_HEADS,
   RECORD_VALUES,
   type RecordValue,
 } from './codec.ts'
 import { guarded } from './errors.ts'
+import { Residency } from './residency.ts'
 
 /** What the map starts with where nothing is said; it costs address space, not memory. */
 const DEFAULT_MAP_SIZE = 1 << 30
@@ -69,6 +72,14 @@ export interface Store<K, V> {
   getStats(): EnvironmentStats
 }
 
+/** Keys are given as numbers and come back as halves. */
+export interface RawStore {
+  getRange(options: RangeOptions<Key>): Iterable<{
+    readonly key: { readonly high: number; readonly low: number }
+    readonly value: { readonly bytes: Uint8Array; readonly view: DataView }
+  }>
+}
+
 interface Root extends Store<string, unknown> {
   openDB(name: string, options: object): unknown
   transactionSync<T>(body: () => T): T
@@ -81,12 +92,14 @@ interface Root extends Store<string, unknown> {
 /** The open environment with its four databases. */
 export interface Environment {
   readonly root: Root
+  readonly residency: Residency
   readonly records: Store<Key, RecordValue>
   readonly expiries: Store<Expiry, Uint8Array>
   readonly metadata: Store<string, Uint8Array>
   readonly changes: Store<Key, FrameValue>
   /** The same trees, read without their data. */
   readonly recordHeads: Store<Key, { readonly expiresAt: bigint }>
+  readonly rawRecords: RawStore
   readonly frameHeads: Store<Key, { readonly lastSeq: bigint; readonly frameBytes: number }>
 }
 
@@ -130,11 +143,13 @@ export function openEnvironment(directory: string, tuning: EngineTuning, writabl
     const store = <K, V>(name: string, options: object): Store<K, V> => root.openDB(name, options) as Store<K, V>
     const environment: Environment = {
       root,
+      residency: new Residency(file),
       records: store('records', { keyEncoder: KEY_ENCODER, encoder: RECORD_VALUES }),
       expiries: store('expiries', { keyEncoder: EXPIRY_ENCODER, encoder: BYTE_VALUES }),
       metadata: store('metadata', { encoder: BYTE_VALUES }),
       changes: store('changes', { keyEncoder: KEY_ENCODER, encoder: FRAME_VALUES }),
       recordHeads: store('records', { keyEncoder: KEY_ENCODER, encoder: RECORD_HEADS }),
+      rawRecords: store('records', { keyEncoder: RAW_KEYS, encoder: RAW_VALUES }) as unknown as RawStore,
       frameHeads: store('changes', { keyEncoder: KEY_ENCODER, encoder: FRAME_HEADS }),
     }
     if (writable && tuning.syncMode !== 'Off') {

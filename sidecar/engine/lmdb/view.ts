@@ -1,8 +1,12 @@
 import type { Key, KeyRange, LogFrame, Packed, ReadView, StoredRecord, Visit } from '../engine.ts'
 import { EVERY_KEY } from '../engine.ts'
-import { packByScan } from '../pack.ts'
+import { PACKED_HEADER, Packer, setLength } from '../pack.ts'
+import { HEADER_BYTES } from './codec.ts'
 import type { Environment, ReadTransaction } from './environment.ts'
 import { guarded } from './errors.ts'
+
+/** Copies without making an object for the part. */
+const { copy } = Buffer.prototype
 
 /**
  * Reads of one moment. `moment` gives the read transaction: a snapshot's own, or none inside a write transaction (the
@@ -31,21 +35,52 @@ export class LmdbView implements ReadView {
         ? { start: range.end, end: range.start, reverse: true }
         : { start: range.start, end: range.end }
       let visited = 0
+      let bytes = 0
       for (const { key, value } of this.environment.records.getRange({
         ...bounds,
         inclusiveEnd: true,
         ...this.#moment(),
       })) {
         visited++
+        bytes += value.data.length
         const record = { key, term: value.term, cmd: value.cmd, data: value.data, expiresAt: value.expiresAt }
         if (visit(record) === false) break
       }
+      this.environment.residency.read(bytes)
       return visited
     })
   }
 
   pack(range: KeyRange, visibleAt: bigint | undefined, target: Uint8Array): Packed {
-    return packByScan(this, range, visibleAt, target)
+    const packer = new Packer(target, visibleAt)
+    if (range.start > range.end) return packer.result()
+    return guarded('pack records', () => {
+      const out = new DataView(target.buffer, target.byteOffset, target.byteLength)
+      for (const { key, value } of this.environment.rawRecords.getRange({
+        ...range,
+        inclusiveEnd: true,
+        ...this.#moment(),
+      })) {
+        const { bytes, view } = value
+        const dataBytes = bytes.length - HEADER_BYTES
+        if (!packer.hasRoomFor(dataBytes)) {
+          packer.stop((BigInt(key.high) << 32n) | BigInt(key.low), dataBytes)
+          break
+        }
+        packer.seen++
+        if (!packer.isVisible64(view, HEADER_BYTES - 8)) continue
+        const at = packer.length
+        out.setUint32(at, key.low, true)
+        out.setUint32(at + 4, key.high, true)
+        // term, cmd, expiresAt and data stand as in a packed record, but for the length in the place of the expiry
+        copy.call(bytes, target, at + 8, 0, HEADER_BYTES + dataBytes)
+        setLength(out, at + 24, dataBytes)
+        packer.length = at + PACKED_HEADER + dataBytes
+        packer.records++
+      }
+      this.environment.residency.read(packer.length)
+      return packer.result()
+    })
   }
 
   count(range: KeyRange): number {

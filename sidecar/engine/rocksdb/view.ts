@@ -112,7 +112,8 @@ export class RocksView implements ReadView {
       this.#packed = new Block(target.length)
     }
     const block = this.#packed
-    const cursor = this.records(range, false)
+    // whoever packs reads a great deal once: it would only push the hot blocks out of the cache
+    const cursor = this.cursor(this.session.handles.records, { fillCache: false, ...bounds(range) })
     try {
       while (cursor.next()) {
         const length = cursor.locateValue()
