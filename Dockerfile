@@ -33,7 +33,7 @@ LABEL org.opencontainers.image.title="kvidx-operator" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 # the engine process has several threads: without this each gets arenas and young generations of its own size
-ENV NODE_ENV=production NODE_OPTIONS=--max-semi-space-size=8 MALLOC_ARENA_MAX=2
+ENV NODE_ENV=production NODE_OPTIONS=--max-semi-space-size=4 MALLOC_ARENA_MAX=2
 # numeric, so that runAsNonRoot can be checked; the file system may be read-only: only /data, /run/kvidx and /tmp are ever written
 USER 10001:10001
 EXPOSE 7400 8080

@@ -131,6 +131,9 @@ interface Lane {
   readonly id: number
 }
 
+/** Calls that are through before another thread would be there. */
+const QUICK: ReadonlySet<keyof ReaderCalls> = new Set(['figures', 'log'])
+
 /** Attempts to find several threads at the same commit. */
 const ATTEMPTS = 8
 
@@ -215,13 +218,14 @@ export class Readers {
   ): Promise<ReaderCalls[N][1]> {
     const thread = await this.#leastLoaded()
     const id = thread.newId()
-    // an integrity check has its thread to itself for minutes: quick calls shall go to another
-    thread.load++
+    // an integrity check has its thread to itself for minutes: others shall go to another
+    const load = QUICK.has(name) ? 0 : 1
+    thread.load += load
     try {
       const result = await thread.ask(id, { type: 'call', id, name, args }, signal, progress)
       return (result as FromReader & { type: 'result' }).value as never
     } finally {
-      thread.load--
+      thread.load -= load
     }
   }
 
@@ -272,10 +276,15 @@ export class Readers {
     return Promise.all(this.#threads)
   }
 
-  /** An idle thread, else a new one, else that with the least to do. */
+  /** An idle thread, else one that is just starting, else a new one, else that with the least to do. */
   async #leastLoaded(): Promise<ReaderThread> {
     this.#ensureOpen()
     this.#replaceDead()
+    for (;;) {
+      const starting = this.#threads.find(thread => thread instanceof Promise)
+      if (!starting) break
+      await starting
+    }
     const idle = this.#threads.find(thread => thread instanceof ReaderThread && thread.load === 0)
     if (idle) return idle
     if (this.#threads.length < this.#most) return this.#start(this.#threads.length)

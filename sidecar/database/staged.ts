@@ -16,7 +16,8 @@ export interface StagedData {
 }
 
 export type ToStaged =
-  | { readonly type: 'chunk'; readonly chunk: Uint8Array }
+  /** The buffer comes back with the answer. */
+  | { readonly type: 'chunk'; readonly chunk: Uint8Array<ArrayBuffer> }
   | { readonly type: 'end' }
   | {
       readonly type: 'finish'
@@ -26,7 +27,7 @@ export type ToStaged =
     }
 
 export type FromStaged =
-  | { readonly type: 'taken'; readonly records: number }
+  | { readonly type: 'taken'; readonly buffer?: ArrayBuffer }
   | {
       readonly type: 'ended'
       readonly read: number
@@ -36,6 +37,32 @@ export type FromStaged =
     }
   | { readonly type: 'finished' }
   | { readonly type: 'failed'; readonly error: PlainError }
+
+/** Bytes of a block, and of about one engine transaction: nothing of it counts before the swap. */
+const BLOCK = 1024 * 1024
+
+/** Gathers a stream in blocks whose memory goes back and forth: what lies outside the heap is collected late. */
+async function* filled(
+  chunks: AsyncIterable<Uint8Array>,
+  spare: ArrayBuffer[],
+): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  let block: Uint8Array<ArrayBuffer> | undefined
+  let have = 0
+  for await (const chunk of chunks) {
+    for (let at = 0; at < chunk.length; ) {
+      block ??= new Uint8Array(spare.pop() ?? new ArrayBuffer(BLOCK))
+      const take = Math.min(BLOCK - have, chunk.length - at)
+      block.set(chunk.subarray(at, at + take), have)
+      have += take
+      at += take
+      if (have < BLOCK) continue
+      yield block
+      block = undefined
+      have = 0
+    }
+  }
+  if (block && have > 0) yield block.subarray(0, have)
+}
 
 /** A database under construction in a thread of its own. */
 export class StagedDatabase {
@@ -65,12 +92,20 @@ export class StagedDatabase {
     return staged
   }
 
-  /** Feeds the whole stream, one chunk at a time, so that a fast sender waits for the engine. */
+  /** Feeds the whole stream: one block is filled while the engine works on another, and a fast sender waits. */
   async load(chunks: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<FromStaged & { type: 'ended' }> {
-    for await (const chunk of chunks) {
+    const spare: ArrayBuffer[] = []
+    let taken: Promise<void> = Promise.resolve()
+    for await (const chunk of filled(chunks, spare)) {
+      await taken
       if (signal.aborted) throw new KvidxError('cancelled', 'the import was cancelled')
-      await this.#ask({ type: 'chunk', chunk })
+      taken = this.#ask({ type: 'chunk', chunk }, [chunk.buffer]).then(answer => {
+        if (answer.type === 'taken' && answer.buffer) spare.push(answer.buffer)
+      })
+      // a failure is met at the next block
+      taken.catch(() => undefined)
     }
+    await taken
     return (await this.#ask({ type: 'end' })) as FromStaged & { type: 'ended' }
   }
 
@@ -88,8 +123,8 @@ export class StagedDatabase {
     await this.#worker.terminate()
   }
 
-  #ask(message: ToStaged): Promise<FromStaged> {
-    this.#worker.postMessage(message)
+  #ask(message: ToStaged, transfer: ArrayBuffer[] = []): Promise<FromStaged> {
+    this.#worker.postMessage(message, transfer)
     return this.#answer()
   }
 

@@ -10,10 +10,6 @@ import { toPlain } from './writer-protocol.ts'
 
 /** Builds a whole database beside the running one, from a stream of records. */
 
-/** Records of one engine transaction: large, because nothing of it counts before the swap. */
-const SLICE = 10_000
-const SLICE_BYTES = 16 * 1024 * 1024
-
 const port = parentPort as MessagePort
 const data = workerData as StagedData
 // durable only at the end: a crash before throws the whole staging away
@@ -25,11 +21,10 @@ let digest = 0n
 let expiring = 0
 let skipped = 0
 let replaced = 0
+/** Records of the present block; their data lies in it. */
 let batch: StoredRecord[] = []
-let batchBytes = 0
 const decoder = createDecoder(data.format, { maxDataBytes: data.maxDataBytes, openEnd: true }, record => {
   batch.push(record)
-  batchBytes += record.data.length
 })
 
 port.on('message', (message: ToStaged) => {
@@ -37,8 +32,8 @@ port.on('message', (message: ToStaged) => {
     switch (message.type) {
       case 'chunk':
         decoder.push(message.chunk)
-        if (batch.length >= SLICE || batchBytes >= SLICE_BYTES) store()
-        return post({ type: 'taken', records: decoder.records })
+        store()
+        return post({ type: 'taken', buffer: message.chunk.buffer }, [message.chunk.buffer])
       case 'end':
         decoder.end()
         store()
@@ -71,9 +66,10 @@ port.on('message', (message: ToStaged) => {
   }
 })
 
-post({ type: 'taken', records: 0 })
+post({ type: 'taken' })
 
 function store(): void {
+  if (batch.length === 0) return
   engine.transact(transaction => {
     batch.forEach((record, index) => {
       if (!transaction.insert(record)) {
@@ -107,9 +103,8 @@ function store(): void {
   })
   digest = reduceDigest(digest)
   batch = []
-  batchBytes = 0
 }
 
-function post(message: FromStaged): void {
-  port.postMessage(message)
+function post(message: FromStaged, transfer: ArrayBuffer[] = []): void {
+  port.postMessage(message, transfer)
 }

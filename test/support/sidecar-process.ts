@@ -38,7 +38,7 @@ export async function startSidecarProcess(
     renderSidecarConfig(sidecarConfig({ namespace: 'default', name, spec: spec as never, ...paths })),
   )
   const child = spawn(process.execPath, [ENTRY, configFile, directory], {
-    env: { ...process.env, NODE_OPTIONS: '--max-semi-space-size=8', MALLOC_ARENA_MAX: '2', ...options.env },
+    env: { ...process.env, NODE_OPTIONS: '--max-semi-space-size=4', MALLOC_ARENA_MAX: '2', ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let log = ''

@@ -42,7 +42,7 @@ export async function startBuiltSidecar(directory: string, engine: EngineKind): 
     ],
     {
       cwd: ROOT,
-      env: { ...process.env, NODE_OPTIONS: '--max-semi-space-size=8', MALLOC_ARENA_MAX: '2' },
+      env: { ...process.env, NODE_OPTIONS: '--max-semi-space-size=4', MALLOC_ARENA_MAX: '2' },
       stdio: ['ignore', 'inherit', 'ignore'],
     },
   )

@@ -1,0 +1,82 @@
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { get, request } from 'node:http'
+
+/** Importing and exporting many records over HTTP, and what it costs the process that serves them. */
+
+const DATA = 100
+/** Bytes of a record in a kvidxkit BINARY file. */
+export const RECORD_BYTES = 32 + DATA
+const PART = 2000
+
+/** Memory of another process in MiB. `resident` counts the program's own file and maps, `own` only what it allocated. */
+export function memoryOf(pid: number): { resident: number; highest: number; own: number } {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8')
+  const field = (name: string) => Math.round(Number(new RegExp(`${name}:\\s+(\\d+)`).exec(status)?.[1] ?? 0) / 1024)
+  return { resident: field('VmRSS'), highest: field('VmHWM'), own: field('RssAnon') }
+}
+
+/** CPU seconds of a process and its threads. */
+export function cpuOf(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
+  const ticks = 100 // USER_HZ
+  return (Number(fields[11]) + Number(fields[12])) / ticks
+}
+
+/** kvidxkit BINARY, made as it is sent. Keys ascend by `step`. */
+function* generated(count: number, step: number): Generator<Buffer> {
+  const header = Buffer.alloc(24)
+  Buffer.from('004b564556494458', 'hex').copy(header)
+  header.writeUInt32LE(1, 8)
+  header.writeBigUInt64LE(BigInt(count), 16)
+  yield header
+  for (let at = 0; at < count; ) {
+    const part = Math.min(PART, count - at)
+    const chunk = Buffer.alloc(part * RECORD_BYTES, 'x')
+    for (let i = 0; i < part; i++) {
+      const offset = i * RECORD_BYTES
+      chunk.writeBigUInt64LE(BigInt((at + i) * step), offset)
+      chunk.writeBigUInt64LE(BigInt(at + i), offset + 8)
+      chunk.writeBigUInt64LE(2n, offset + 16)
+      chunk.writeBigUInt64LE(BigInt(DATA), offset + 24)
+    }
+    at += part
+    yield chunk
+  }
+}
+
+/** Replaces everything by so many records. */
+export async function importRecords(server: string, count: number, step = 1): Promise<void> {
+  const sending = request(`${server}/v1/import?format=binary&clear=true`, { method: 'POST' })
+  const answer = new Promise<string>((resolve, reject) => {
+    sending.once('error', reject)
+    sending.once('response', response => {
+      let text = ''
+      response.on('data', chunk => {
+        text += String(chunk)
+      })
+      response.once('end', () => (response.statusCode === 200 ? resolve(text) : reject(new Error(text))))
+    })
+  })
+  const gone = answer.catch(() => sending.destroy())
+  for (const chunk of generated(count, step)) {
+    if (sending.destroyed) break
+    if (!sending.write(chunk)) await Promise.race([once(sending, 'drain'), gone])
+  }
+  sending.end()
+  await answer
+}
+
+/** Bytes of an export. */
+export function exportRecords(server: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    get(`${server}/v1/export?format=binary`, response => {
+      let bytes = 0
+      response.on('data', (chunk: Buffer) => {
+        bytes += chunk.length
+      })
+      response.once('end', () => (response.complete ? resolve(bytes) : reject(new Error('the export was cut'))))
+      response.once('error', reject)
+    }).once('error', reject)
+  })
+}
