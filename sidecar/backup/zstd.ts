@@ -3,6 +3,7 @@ import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
 import { constants, createZstdDecompress, zstdCompress } from 'node:zlib'
 import { KvidxError } from '../../src/common/errors.ts'
+import { giveBack } from '../database/packed-stream.ts'
 import { ZstdFrameWalker } from './zstd-frames.ts'
 
 const compressBlock = promisify(zstdCompress)
@@ -57,6 +58,7 @@ export async function* compress(
       block = free.pop() ?? Buffer.allocUnsafeSlow(BLOCK)
       have = 0
     }
+    giveBack(chunk)
   }
   if (have > 0 || !given) start()
   while (running.length > 0) yield await oldest()

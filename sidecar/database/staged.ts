@@ -39,7 +39,7 @@ export type FromStaged =
   | { readonly type: 'failed'; readonly error: PlainError }
 
 /** Bytes of a block, and of about one engine transaction: nothing of it counts before the swap. */
-const BLOCK = 1024 * 1024
+const BLOCK = 256 * 1024
 
 /** Gathers a stream in blocks whose memory goes back and forth: what lies outside the heap is collected late. */
 async function* filled(
