@@ -147,10 +147,9 @@ group('a schedule whose run is too slow', [
         { timeout: 90_000 },
       )
       expect(record.status.error).toContain('DeadlineExceeded')
-      const [ended] = (await jobs()).filter(({ metadata }) => metadata.name === first.metadata.name)
-      const failed = (ended?.status.conditions as { type: string; lastTransitionTime: string }[]).find(
-        ({ type }) => type === 'Failed',
-      )
+      const ended = await get(namespace, 'job', first.metadata.name)
+      const conditions = ended.status.conditions as { type: string; lastTransitionTime: string }[]
+      const failed = conditions.find(({ type }) => type === 'Failed')
       expect(Date.parse(failed?.lastTransitionTime ?? '') - began).toBeGreaterThanOrEqual(80_000)
     },
   ],
