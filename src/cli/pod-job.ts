@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { Command } from 'commander'
 import { parseSidecarConfig } from '../api/v1alpha1/sidecar-config.ts'
 import { systemClock } from '../common/clock.ts'
+import { milliseconds } from '../common/duration.ts'
 import { environment } from '../common/environment.ts'
 import { KvidxError } from '../common/errors.ts'
 import { createLog } from '../common/log.ts'
@@ -14,6 +15,7 @@ interface PodJobFlags {
   readonly config: string
   readonly server: string
   readonly tokenFile: string
+  readonly patience: string
 }
 
 const TASKS = ['backup', 'prune', 'delete', 'drill', 'restore', 'catalog', 'verify'] as const
@@ -32,6 +34,7 @@ export function podJobCommand(): Command {
       .requiredOption('--config <file>', 'configuration document of the database')
       .requiredOption('--server <address>', 'its data API')
       .requiredOption('--token-file <file>', 'the admin token')
+      .option('--patience <duration>', 'how long the database may not answer, at most', '10m')
       .action(async (flags: PodJobFlags) => {
         process.exitCode = await run(task, flags)
       })
@@ -52,11 +55,14 @@ const DESCRIPTIONS: Readonly<Record<Task, string>> = {
 async function run(task: Task, flags: PodJobFlags): Promise<number> {
   if (task === 'backup' && (flags.schedule === undefined) === (flags.name === undefined))
     throw new KvidxError('invalid_parameter', 'exactly one of --schedule and --name is allowed', { field: 'schedule' })
-  const [{ KubeClient }, { Connection }, { childRunner }] = await Promise.all([
+  const [{ KubeClient }, { Connection }, { childRunner }, { awaitDatabase }, servers] = await Promise.all([
     import('../kube/client.ts'),
     import('../kube/connection.ts'),
     import('../pod-job/child.ts'),
+    import('../pod-job/await-database.ts'),
+    import('../pod-job/server.ts'),
   ])
+  const { askServer, freezableServer, restoreServer } = servers
   const config = parseSidecarConfig(await readFile(flags.config, 'utf8'), flags.config)
   const { logger: log } = createLog({ name: 'job', level: environment.read('KVIDX_LOG_LEVEL') ?? 'Info' })
   const connection = await Connection.load()
@@ -65,6 +71,8 @@ async function run(task: Task, flags: PodJobFlags): Promise<number> {
   void waitForSignal().then(signal => abort.abort(new Error(`the pod was stopped by ${signal}`)))
   const program = process.argv[1]
   if (program === undefined) throw new KvidxError('internal', 'the path of this program is not known')
+  const access = { server: flags.server, tokenFile: flags.tokenFile }
+  const patience = milliseconds(flags.patience, '--patience')
   const context = {
     api,
     namespace: config.static.namespace,
@@ -74,16 +82,19 @@ async function run(task: Task, flags: PodJobFlags): Promise<number> {
     clock: systemClock,
     log,
     signal: abort.signal,
+    databaseAnswers: () =>
+      awaitDatabase({ clock: systemClock, log, signal: abort.signal }, () => askServer(access), patience),
     runJob: childRunner({ program }),
   }
   const common = ['--config', flags.config, '--server', flags.server, '--token-file', flags.tokenFile]
   try {
+    // a backup has its record first, and nobody is asked about a copy of a volume
+    if (task !== 'backup' && task !== 'verify') await context.databaseAnswers()
     switch (task) {
       case 'backup': {
         const { runBackup } = await import('../pod-job/backup-run.ts')
         const { snapshotVolume } = await import('../pod-job/snapshot-run.ts')
-        const { freezableServer } = await import('../pod-job/server.ts')
-        const server = freezableServer({ server: flags.server, tokenFile: flags.tokenFile })
+        const server = freezableServer(access)
         return await runBackup(context, {
           ...(flags.schedule !== undefined && { schedule: flags.schedule }),
           ...(flags.name !== undefined && { name: flags.name }),
@@ -113,9 +124,7 @@ async function run(task: Task, flags: PodJobFlags): Promise<number> {
       }
       case 'restore': {
         const { runRestore } = await import('../pod-job/restore-run.ts')
-        const { restoreServer } = await import('../pod-job/server.ts')
-        const server = restoreServer({ server: flags.server, tokenFile: flags.tokenFile })
-        return await runRestore(context, server, flags.name ?? '')
+        return await runRestore(context, restoreServer(access), flags.name ?? '')
       }
     }
   } finally {

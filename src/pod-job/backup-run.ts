@@ -43,6 +43,7 @@ export async function runBackup(context: JobContext, input: BackupRunInput): Pro
     verification: verify ? 'Pending' : 'Skipped',
     detail: `pod ${context.pod}`,
   })
+  await context.databaseAnswers()
   try {
     const type: BackupType = record.spec.type ?? 'Full'
     const change =

@@ -15,6 +15,8 @@ export interface JobContext {
   readonly log: RuntimeLog
   /** Aborted by SIGTERM: the pod is evicted, or the deadline is over. */
   readonly signal: AbortSignal
+  /** Resolves when the database answers, or when it did not for so long that the work may as well say so. */
+  readonly databaseAnswers: () => Promise<void>
   /** Runs `kvidx job ARGS`. */
   readonly runJob: RunJob
 }

@@ -31,6 +31,11 @@ export function freezableServer(flags: ConnectionFlags): FreezableServer {
   }
 }
 
+/** One question that costs nothing. */
+export async function askServer(flags: ConnectionFlags): Promise<void> {
+  await asker(flags)('GET', '/v1/stats')
+}
+
 /** The restore calls of the same port. */
 export function restoreServer(flags: ConnectionFlags): RestoreServer {
   const ask = asker(flags)

@@ -123,6 +123,7 @@ describe.skipIf(missing)('backups on a real API server', () => {
     clock: systemClock,
     log: silentLog,
     signal: new AbortController().signal,
+    databaseAnswers: () => Promise.resolve(),
     runJob: async () => answer(),
   })
   const completed = (position: string): JobEnd => ({

@@ -155,7 +155,7 @@ describe.skipIf(missing)('the pods of backups and restores', { timeout: 180_000 
     const before = files
     files = files.map(value => (value === server ? 'http://127.0.0.1:1' : value))
     try {
-      expect((await pod('unknown-job', 'backup', '--name', 'bad')).code).toBe(1)
+      expect((await pod('unknown-job', 'backup', '--name', 'bad', '--patience', '1s')).code).toBe(1)
     } finally {
       files = before
     }
