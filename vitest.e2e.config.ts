@@ -26,7 +26,7 @@ export default defineConfig({
           ...shared,
           name: 'e2e-backup',
           include: SIDE_BY_SIDE,
-          maxWorkers: SIDE_BY_SIDE.length,
+          maxWorkers: 4,
           sequence: { groupOrder: 0 },
         },
       },
