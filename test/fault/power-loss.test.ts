@@ -11,7 +11,7 @@ import { canMount } from '../support/small-volume.ts'
 
 /** The power fails: only what was synced is there afterwards. Each test compares what was acknowledged with what the disk holds. */
 
-vi.setConfig({ testTimeout: 60_000 })
+vi.setConfig({ testTimeout: 180_000 })
 
 test('power losses are tested where CI says so', () => {
   expect(canMount || process.env.CI !== 'true', 'with CI=true these tests need root, to mount').toBe(true)

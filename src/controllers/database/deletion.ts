@@ -1,7 +1,7 @@
 import type { Finding } from '../../api/v1alpha1/conditions.ts'
 import type { KvidxDatabase } from '../../api/v1alpha1/kvidx-database.ts'
-import type { KubeObject } from '../../kube/object.ts'
-import { PERSISTENT_VOLUME_CLAIMS, STATEFUL_SETS, VOLUME_SNAPSHOTS } from '../../kube/resources.ts'
+import { controllerOf, type KubeObject, type Resource } from '../../kube/object.ts'
+import { PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS, VOLUME_SNAPSHOTS } from '../../kube/resources.ts'
 import { FINALIZER, keptLabelsOf } from './names.ts'
 import type { Action, Observed } from './observed.ts'
 
@@ -56,7 +56,15 @@ export function planDeletion(observed: Observed): DeletionPlan {
       findings: waiting('stopping the pods'),
       done: false,
     }
-  if (statefulSet || pods.length > 0) return { actions: [], findings: waiting('stopping the pods'), done: false }
+  if (statefulSet || pods.length > 0) {
+    // growth removes a StatefulSet without its pods and makes it anew; where the deletion came between, nobody else stops them
+    const left = statefulSet ? [] : pods.filter(pod => !controllerOf(pod) && !pod.metadata.deletionTimestamp)
+    return {
+      actions: left.map(pod => removal(PODS, pod, 'the database is deleted')),
+      findings: waiting('stopping the pods'),
+      done: false,
+    }
+  }
   if (policy === 'Snapshot' && claims.length > 0) {
     const { finalSnapshot } = observed
     if (!finalSnapshot)
@@ -93,18 +101,13 @@ export function planDeletion(observed: Observed): DeletionPlan {
   }
   const actions = claims
     .filter(claim => !claim.metadata.deletionTimestamp)
-    .map(
-      claim =>
-        ({
-          kind: 'delete',
-          resource: PERSISTENT_VOLUME_CLAIMS,
-          namespace,
-          name: claim.metadata.name,
-          uid: claim.metadata.uid ?? '',
-          why: `deletionPolicy ${policy}`,
-        }) as const,
-    )
+    .map(claim => removal(PERSISTENT_VOLUME_CLAIMS, claim, `deletionPolicy ${policy}`))
   return { actions, findings: waiting('removing the volumes'), done: actions.length === 0 }
+}
+
+function removal(resource: Resource, { metadata }: KubeObject, why: string): Action {
+  const { namespace = 'default', name, uid = '' } = metadata
+  return { kind: 'delete', resource, namespace, name, uid, why }
 }
 
 function snapshotOf(database: KvidxDatabase, claim: KubeObject): KubeObject {

@@ -30,6 +30,15 @@ const noSet: Change = observed => {
 const noPods: Change = observed => {
   observed.pods = []
 }
+const podsOwned: Change = observed => {
+  observed.pods = observed.pods.map(pod => ({
+    ...pod,
+    metadata: {
+      ...pod.metadata,
+      ownerReferences: [{ apiVersion: 'apps/v1', kind: 'StatefulSet', name: 'orders', uid: 'x', controller: true }],
+    },
+  }))
+}
 const noClaims: Change = observed => {
   observed.claims = []
 }
@@ -62,7 +71,8 @@ const TABLE: readonly (readonly [string, Policy, readonly Change[], readonly str
   ['the pods stop first', 'Delete', [], ['delete StatefulSet orders'], false],
   ['while the StatefulSet goes nothing is done', 'Delete', [setLeaving], [], false],
   ['also when its pods are gone', 'Delete', [setLeaving, noPods], [], false],
-  ['a pod that is still there is waited for', 'Delete', [noSet], [], false],
+  ['a pod that its StatefulSet left behind is stopped', 'Delete', [noSet], ['delete Pod orders-0'], false],
+  ['a pod that belongs to somebody is waited for', 'Delete', [noSet, podsOwned], [], false],
   ['then the volumes go', 'Delete', [noSet, noPods], ['delete PersistentVolumeClaim data-orders-0'], false],
   ['which is not waited for', 'Delete', [noSet, noPods, claimsLeaving], [], true],
   ['without volumes it is over', 'Delete', [noSet, noPods, noClaims], [], true],
