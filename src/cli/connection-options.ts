@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander'
 import { environment } from '../common/environment.ts'
 import { KvidxError } from '../common/errors.ts'
 import { ServerClient } from './client.ts'
+import { interruptible } from './interrupt.ts'
 import { DEFAULT_SERVER, parseServer } from './server-address.ts'
 
 export interface ConnectionFlags {
@@ -27,6 +28,22 @@ export function withConnection(command: Command): Command {
     .option('--token-file <file>', 'file whose first line is the token')
     .option('--ca <file>', 'certificates (PEM) to trust')
     .addOption(new Option('--output <form>', 'form of the output').choices(['table', 'json']))
+}
+
+/** As `connected`, for work that has something to put away: a signal cuts the connection, and so ends the work in order. */
+export function connectedUntilSignal<T>(
+  flags: ConnectionFlags,
+  work: (client: ServerClient) => Promise<T>,
+): Promise<T> {
+  return connected(flags, async client => {
+    const interrupt = interruptible()
+    interrupt.signal.addEventListener('abort', () => void client.close(), { once: true })
+    try {
+      return await work(client)
+    } finally {
+      interrupt.end()
+    }
+  })
 }
 
 /** Runs a command's work with a connection, and closes it. Errors: invalid_parameter, and what the work throws. */

@@ -1,6 +1,6 @@
 import { Command, Option } from 'commander'
 import { KvidxError } from '../common/errors.ts'
-import { type ConnectionFlags, connected, withConnection } from './connection-options.ts'
+import { type ConnectionFlags, connectedUntilSignal, withConnection } from './connection-options.ts'
 import { toFile } from './get.ts'
 import { counted, formatOf } from './import.ts'
 import { type Io, write } from './io.ts'
@@ -25,7 +25,7 @@ export function exportCommand(io: Io): Command {
       ]),
     )
     .action((name: string | undefined, flags: ExportFlags) =>
-      connected(flags, async client => {
+      connectedUntilSignal(flags, async client => {
         const file = name === '-' ? undefined : name
         const format = flags.format ?? (file === undefined ? undefined : formatOf(file)) ?? 'binary'
         if (file === undefined && format === 'binary' && (io.output as { isTTY?: boolean }).isTTY)

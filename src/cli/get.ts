@@ -2,7 +2,8 @@ import { createWriteStream } from 'node:fs'
 import { rename, rm } from 'node:fs/promises'
 import { pipeline } from 'node:stream/promises'
 import { Command } from 'commander'
-import { type ConnectionFlags, connected, withConnection } from './connection-options.ts'
+import { KvidxError } from '../common/errors.ts'
+import { type ConnectionFlags, connectedUntilSignal, withConnection } from './connection-options.ts'
 import { type Io, write } from './io.ts'
 import { fields, instant, preview } from './table.ts'
 
@@ -19,7 +20,7 @@ export function getCommand(io: Io): Command {
     .argument('<key>', 'decimal or 0x hex')
     .option('--file <file>', 'write the data to a file')
     .action((key: string, flags: GetFlags) =>
-      connected(flags, async client => {
+      connectedUntilSignal(flags, async client => {
         const path = `/v1/records/${encodeURIComponent(key)}`
         if (flags.output === 'json') {
           const answer = await client.call('GET', path, { headers: { accept: 'application/json' } })
@@ -56,7 +57,10 @@ export function getCommand(io: Io): Command {
     )
 }
 
-/** Under another name until it is whole: a file that is there is complete. */
+/**
+ * Under another name until it is whole: a file that is there is complete. Errors: invalid_parameter when there can be no such file, and what
+ * the chunks throw.
+ */
 export async function toFile(chunks: AsyncIterable<Uint8Array>, file: string): Promise<void> {
   const partial = `${file}.partial`
   try {
@@ -64,6 +68,18 @@ export async function toFile(chunks: AsyncIterable<Uint8Array>, file: string): P
     await rename(partial, file)
   } catch (error) {
     await rm(partial, { force: true })
-    throw error
+    const { code, syscall } = error as NodeJS.ErrnoException
+    const why = syscall === 'open' || syscall === 'rename' ? NO_FILE[code ?? ''] : undefined
+    if (why === undefined) throw error
+    throw new KvidxError('invalid_parameter', `${file} cannot be written: ${why}`, {}, error)
   }
+}
+
+const NO_FILE: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such directory',
+  ENOTDIR: 'a part of the path is no directory',
+  EISDIR: 'it is a directory',
+  EACCES: 'this user may not',
+  EPERM: 'this user may not',
+  EROFS: 'the file system is read-only',
 }

@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { Command, Option } from 'commander'
 import { KvidxError } from '../common/errors.ts'
-import { type ConnectionFlags, connected, withConnection } from './connection-options.ts'
+import { type ConnectionFlags, connectedUntilSignal, withConnection } from './connection-options.ts'
 import { isReadHere, readDatabase } from './import-database.ts'
 import { type Io, write } from './io.ts'
 import { progressBar } from './progress.ts'
@@ -49,7 +49,7 @@ export function importCommand(io: Io): Command {
     .option('--clear', 'the file takes the place of all records')
     .option('--no-atomic', 'in slices of one commit each: for files above the limits of one commit')
     .action((file: string, flags: ImportFlags) =>
-      connected(flags, client =>
+      connectedUntilSignal(flags, client =>
         withScratch(undefined, async scratch => {
           const upload = await uploadOf(file, flags.format, io, scratch)
           const bar = progressBar(io, 'import', 'bytes')

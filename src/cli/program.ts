@@ -4,6 +4,7 @@ import { KvidxError } from '../common/errors.ts'
 import { SOFTWARE } from '../common/software.ts'
 import { COMMANDS } from './commands.ts'
 import { EXIT, EXIT_HELP, exitCodeOf } from './exit-code.ts'
+import { wasInterrupted } from './interrupt.ts'
 import { type Io, write } from './io.ts'
 import { fields } from './table.ts'
 
@@ -28,6 +29,10 @@ export async function runCli(args: readonly string[], io: Io): Promise<number> {
     // a command that judges its own end says so there
     return typeof process.exitCode === 'number' ? process.exitCode : EXIT.ok
   } catch (error) {
+    if (wasInterrupted()) {
+      io.notes.write('kvidx: interrupted\n')
+      return EXIT.interrupted
+    }
     if (!(error instanceof CommanderError)) report(error, io)
     return exitCodeOf(error)
   }

@@ -57,6 +57,12 @@ describe('the verbs', () => {
     expect((await run('put', '3', '--file', join(directory, 'absent'))).code).toBe(2)
     expect((await run('put', '3', 'x', '--file', file)).code).toBe(2)
     expect((await run('get', '9', '--file', join(directory, 'none'))).code).toBe(3)
+    const nowhere = await run('export', join(directory, 'no', 'such.bin'))
+    expect([nowhere.code, nowhere.notes]).toEqual([
+      2,
+      expect.stringContaining('cannot be written: there is no such directory'),
+    ])
+    expect((await run('export', directory)).notes).toContain('it is a directory')
     expect(readdirSync(directory)).toEqual(['data'])
   })
 

@@ -1,0 +1,61 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdirSync, readdirSync } from 'node:fs'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { temporaryDirectory } from '../../support/sidecar-here.ts'
+
+const KVIDX = new URL('../../../bin/kvidx', import.meta.url).pathname
+const SQLITE = new URL('../../fixtures/kvidxkit/sqlite3/golden.sqlite3', import.meta.url).pathname
+
+/** A server that takes the call and never comes to its end. */
+async function endless(answer: Parameters<typeof createServer>[1]): Promise<{ url: string; server: Server }> {
+  const server = createServer(answer as never)
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  onTestFinished(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, server }
+}
+
+function start(args: readonly string[], temporary: string) {
+  const child: ChildProcess = spawn(process.execPath, [KVIDX, ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, TMPDIR: temporary },
+  })
+  let notes = ''
+  child.stderr?.on('data', chunk => (notes += String(chunk)))
+  const code = new Promise<number | null>(resolve => child.once('exit', resolve))
+  onTestFinished(() => void child.kill('SIGKILL'))
+  return { child, code, notes: () => notes }
+}
+
+describe('Ctrl-C', () => {
+  test.each(['SIGINT', 'SIGTERM'] as const)('in an export (%s) leaves no half a file', async signal => {
+    const directory = temporaryDirectory()
+    const { url } = await endless((_, response) => void response.write(Buffer.alloc(100_000)))
+    const { child, code, notes } = start(['export', join(directory, 'out.bin'), '--server', url], directory)
+    await expect.poll(() => readdirSync(directory), { timeout: 15_000 }).toEqual(['out.bin.partial'])
+    child.kill(signal)
+    expect([await code, notes()]).toEqual([130, 'kvidx: interrupted\n'])
+    expect(readdirSync(directory)).toEqual([])
+  })
+
+  test('in an import of a database removes the copy that it read', async () => {
+    const temporary = join(temporaryDirectory(), 'tmp')
+    mkdirSync(temporary)
+    let begun = false
+    // takes all of it and does not answer
+    const { url } = await endless(request => {
+      begun = true
+      request.resume()
+    })
+    const { child, code, notes } = start(['import', SQLITE, '--server', url], temporary)
+    await expect.poll(() => begun && readdirSync(temporary).length, { timeout: 15_000 }).toBe(1)
+    child.kill('SIGINT')
+    expect([await code, notes()]).toEqual([130, 'kvidx: interrupted\n'])
+    expect(readdirSync(temporary)).toEqual([])
+  })
+})
