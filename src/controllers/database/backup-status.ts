@@ -75,6 +75,8 @@ export interface BackupStatusInput {
   readonly shipping: ShippingStatus | undefined
   /** status.backup as it is. */
   readonly before: BackupBlock | undefined
+  /** When the database object was made, RFC 3339. */
+  readonly created?: string | undefined
   /** The store whose backups have records. */
   readonly catalog?: string | undefined
   /** Unix ms */
@@ -128,12 +130,15 @@ interface ScheduleView {
   readonly success: BackupRecord | undefined
 }
 
-function viewOf({ blueprint, records, cronJobs, now }: BackupStatusInput, backup: Backup): View {
+function viewOf({ blueprint, records, cronJobs, created, now }: BackupStatusInput, backup: Backup): View {
   const { lineage, name } = blueprint
-  // a backup of an earlier life of this name does not protect this one
+  // a backup of an earlier life of this name does not protect this one, and one that failed before it came to a lineage does not speak against it
   const ours = records.filter(
-    ({ spec, status }) =>
-      spec.database === name && (!lineage || status?.lineage === undefined || status.lineage === lineage),
+    ({ metadata, spec, status }) =>
+      spec.database === name &&
+      (status?.lineage === undefined
+        ? !(moment(metadata.creationTimestamp) < moment(created))
+        : !lineage || status.lineage === lineage),
   )
   const finished = ours
     .filter(({ status }) => status?.phase === 'Completed' || status?.phase === 'Failed')

@@ -392,6 +392,7 @@ function backupsOf(
     cronJobs: (observed.owned.get(CRON_JOBS.plural) ?? []) as readonly CronJob[],
     shipping: shippingOf(observed.probe?.status?.backup),
     before: observed.database.status?.backup,
+    created: observed.database.metadata.creationTimestamp,
     catalog,
     now,
   })

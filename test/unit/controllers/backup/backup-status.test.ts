@@ -116,6 +116,21 @@ describe('BackupsHealthy', () => {
     expect(look({ spec: { ...SPEC, hibernate: true } as Spec }).findings).toEqual([])
   })
 
+  test('does not count a failure of an earlier life of the name', () => {
+    const failed = made('daily', NOW - 10 * 3_600_000, { phase: 'Failed', error: 'x' })
+    const input = {
+      blueprint: blueprint(SPEC),
+      records: [failed],
+      cronJobs: [],
+      shipping: undefined,
+      before: undefined,
+    }
+    const reason = (created: number) =>
+      backupStatus({ ...input, created: timeText(created), now: NOW }).findings[0]?.reason
+    expect(reason(NOW - 11 * 3_600_000)).toBe('BackupFailed')
+    expect(reason(NOW - 9 * 3_600_000)).toBe('NoBackupYet')
+  })
+
   test('does not count a backup of an earlier life of the name', () => {
     const its = { ...blueprint(SPEC), lineage: 'new' }
     const records = [made('daily', NOW - 10 * 3_600_000, { lineage: 'old' })]
