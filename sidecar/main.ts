@@ -93,7 +93,7 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
     const report = await untilItWorks(open, attempts, stopping.signal)
     logger.info({ ...report, engine: database.engineVersion, lineage: database.lineage }, 'the database is open')
     await protection.settle()
-    database.onCondemned = () => {
+    database.onGivenUp = () => {
       reopening = reopen().catch(() => {})
     }
     await maintenance.start(report)
@@ -107,7 +107,7 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
     logger.info({ dataApi: servers.dataAddress, operations: servers.opsAddress, socket: servers.socketPath }, 'serving')
     return servers
   }
-  /** The engine reported damage while the database served: its probes and ports stay. */
+  /** The database was closed while it served, for its damage or a full disk: its probes and ports stay. */
   const reopen = async () => {
     const report = await untilItWorks(open, attempts, stopping.signal)
     unserved = undefined
@@ -131,8 +131,10 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
     await reopening
     await running?.closeData()
     // nothing is written any more, so what is there now is all that there is to ship
+    // tasks are cancelled first: a vacuum would hold up the rest
+    const maintained = maintenance.stop()
     await protection.stop()
-    await maintenance.stop()
+    await maintained
     await database.close()
     // last: probes see the stop until it is done
     if (running) await running.close()

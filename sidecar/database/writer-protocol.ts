@@ -43,7 +43,8 @@ export interface WriterCalls {
   expire: [{ until: bigint; limit: number; budgetMs: number }, { removed: number; more: boolean }]
   checkpoint: [{ mode: 'passive' | 'truncate' }, { walBytes: number }]
   reclaim: [{ budgetMs: number }, { done: boolean }]
-  compact: [Record<string, never>, Record<string, never>]
+  /** `scratch`: a directory on the volume for what is needed meanwhile. */
+  compact: [{ scratch: string }, Record<string, never>]
   compactInto: [{ directory: string }, Record<string, never>]
   flush: [Record<string, never>, Record<string, never>]
   figures: [Record<string, never>, import('../engine/engine.ts').EngineFigures]

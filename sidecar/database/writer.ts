@@ -11,6 +11,7 @@ import {
   type CallName,
   type FromWriter,
   fromPlain,
+  type PlainError,
   packRequests,
   SIMPLE,
   type ToWriter,
@@ -54,6 +55,8 @@ export class Writer {
   epochs: readonly EpochRecord[]
   /** Called with the state after each commit. */
   onCommit: (state: DatabaseState) => void = () => {}
+  /** Called when the engine says that it takes nothing more before it has been opened again. */
+  onStuck: (error: KvidxError) => void = () => {}
   /** Called once, when the thread died. */
   onFailure: (error: KvidxError) => void = () => {}
 
@@ -217,7 +220,7 @@ export class Writer {
         this.#take(message.id)?.resolve(message.value)
         break
       case 'failed':
-        this.#take(message.id)?.reject(fromPlain(message.error))
+        this.#take(message.id)?.reject(this.#errorOf(message.error))
         break
       case 'opened':
         break
@@ -257,9 +260,15 @@ export class Writer {
       settle(i)?.resolve({ position, applied: true, outcomes: [outcome] })
     }
     for (const [index, verdict] of message.others) {
-      if ('code' in verdict) settle(index)?.reject(fromPlain(verdict))
+      if ('code' in verdict) settle(index)?.reject(this.#errorOf(verdict))
       else settle(index)?.resolve(verdict)
     }
+  }
+
+  #errorOf(plain: PlainError): KvidxError {
+    const error = fromPlain(plain)
+    if (error.details.reopen === true) this.onStuck(error)
+    return error
   }
 
   /** The thread is gone: nobody can say which of the waiting writes are on the disk. */

@@ -54,7 +54,17 @@ post({
   epochs,
 })
 
-port.on('message', (first: ToWriter) => {
+/** Set while another process writes to the files: everything waits. */
+let yielded: { readonly id: number; readonly waiting: ToWriter[] } | undefined
+
+port.on('message', receive)
+
+function receive(first: ToWriter): void {
+  if (yielded) {
+    if (first.type === 'cancel' && first.id === yielded.id) cancelled.add(first.id)
+    else yielded.waiting.push(first)
+    return
+  }
   const group = newGroup()
   for (let message: ToWriter | undefined = first; message; message = backlog.shift() ?? take()) {
     if (message.type === 'write') {
@@ -65,10 +75,11 @@ port.on('message', (first: ToWriter) => {
       commitGroup(group)
       if (message.type === 'cancel') cancelled.add(message.id)
       else call(message.id, message.name, message.args)
+      if (yielded) return
     }
   }
   commitGroup(group)
-})
+}
 
 interface Group {
   ids: number[]
@@ -160,16 +171,42 @@ function commitGroup(group: Group): void {
 function call(id: number, name: keyof WriterCalls, args: unknown): void {
   try {
     const value = calls[name](args as never, id)
-    post({ type: 'result', id, value, state: new Uint8Array(encodeState(committer.state)) })
+    if (value instanceof Promise) yieldUntil(id, value)
+    else post({ type: 'result', id, value, state: new Uint8Array(encodeState(committer.state)) })
     if (name === 'close') port.close()
   } catch (error) {
     post({ type: 'failed', id, error: toPlain(error) })
   } finally {
-    cancelled.delete(id)
+    if (yielded?.id !== id) cancelled.delete(id)
   }
 }
 
-const calls: { [N in keyof WriterCalls]: (args: WriterCalls[N][0], id: number) => WriterCalls[N][1] } = {
+/** Nothing touches the engine until the work is done. */
+function yieldUntil(id: number, work: Promise<unknown>): void {
+  yielded = { id, waiting: backlog.splice(0) }
+  work
+    .then(
+      value => post({ type: 'result', id, value, state: new Uint8Array(encodeState(committer.state)) }),
+      (error: unknown) => post({ type: 'failed', id, error: toPlain(error) }),
+    )
+    .finally(() => {
+      cancelled.delete(id)
+      backlog.push(...(yielded?.waiting ?? []))
+      yielded = undefined
+      const first = backlog.shift()
+      if (first) receive(first)
+    })
+    .catch((error: unknown) => {
+      // a commit whose outcome nobody knows: this thread must not live on
+      queueMicrotask(() => {
+        throw error
+      })
+    })
+}
+
+const calls: {
+  [N in keyof WriterCalls]: (args: WriterCalls[N][0], id: number) => WriterCalls[N][1] | Promise<WriterCalls[N][1]>
+} = {
   expire: ({ until, limit, budgetMs }) => {
     // a snapshot of the volume is being taken, and it is to hold the position that the freeze answered
     if (freeze) return { removed: 0, more: false }
@@ -180,9 +217,9 @@ const calls: { [N in keyof WriterCalls]: (args: WriterCalls[N][0], id: number) =
   },
   checkpoint: ({ mode }) => ({ walBytes: engine.checkpoint(mode) }),
   reclaim: ({ budgetMs }) => ({ done: engine.reclaim(budgetMs) }),
-  compact: (_, id) => {
-    engine.compact(progressOf(id))
-    return {}
+  compact: ({ scratch }, id) => {
+    if (freeze) throw new KvidxError('conflict', 'the database is frozen')
+    return engine.compact(progressOf(id), scratch)?.then(() => ({})) ?? {}
   },
   compactInto: ({ directory }, id) => {
     engine.compactInto(directory, progressOf(id))
@@ -378,7 +415,7 @@ function progressOf(id: number): (done: number, total: number) => boolean {
       // cancelling is a message like any other, and this thread is busy: look for it
       for (let next = take(); next; next = take()) {
         if (next.type === 'cancel') cancelled.add(next.id)
-        else backlog.push(next)
+        else (yielded?.waiting ?? backlog).push(next)
       }
     }
     return cancelled.has(id)

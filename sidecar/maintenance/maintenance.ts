@@ -67,7 +67,12 @@ export class Maintenance {
         expireTask(database, () => maintenance().expiry, this.#gate, clock),
         checkpointTask(database, () => maintenance().checkpoint),
         vacuumTask(database, () => maintenance().vacuum, clock),
-        compactTask(database),
+        compactTask(
+          database,
+          () => maintenance().vacuum,
+          size => shareOf(settings.dynamic.space.reserve, size),
+          clock,
+        ),
         checkTask(database, () => maintenance().check, this.#check, clock),
       ],
       clock,

@@ -5,6 +5,7 @@ import type { Clock } from '../../src/common/clock.ts'
 import type { LocalDatabase } from '../database/local-database.ts'
 import type { EngineFigures, EngineKind } from '../engine/engine.ts'
 import { fileSize } from '../engine/files.ts'
+import { scaleOf } from '../engine/rocksdb/scale.ts'
 import { ballastSize, hasBallast, makeBallast, releaseBallast } from '../volume/ballast.ts'
 import { shareOf, volumeSpace } from '../volume/space.ts'
 import type { LiveSettings } from './maintenance.ts'
@@ -21,6 +22,7 @@ const PURGE_INTERVAL = 10_000
 const CHECKPOINT_MARGIN = 256 * 1024
 /** RocksDB's tables, manifest and the log that it begins anew. */
 const FLUSH_MARGIN = 4 * 1024 * 1024
+const MIB = 1024 * 1024
 
 /** Design section 4, NoSpace: refuses what adds data before the volume is full, makes room, and ends that by itself. */
 export class SpaceKeeper {
@@ -85,7 +87,8 @@ export class SpaceKeeper {
   }
 
   get #checkpointMargin(): number {
-    return this.#database.engine === 'RocksDB' ? FLUSH_MARGIN : CHECKPOINT_MARGIN
+    if (this.#database.engine !== 'RocksDB') return CHECKPOINT_MARGIN
+    return Math.max(MIB, FLUSH_MARGIN * scaleOf(volumeSpace(this.#database.layout.root).size))
   }
 
   #copyBack(): void {

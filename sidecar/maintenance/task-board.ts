@@ -7,6 +7,8 @@ import type { TaskRunner } from '../database/local-database.ts'
 export interface TaskContext {
   readonly signal: AbortSignal
   readonly parameters: Readonly<Record<string, string>>
+  /** It runs because its time has come, not because somebody asked. */
+  readonly scheduled: boolean
   /** 0 … 1 */
   progress(part: number): void
 }
@@ -118,7 +120,7 @@ export class TaskBoard implements TaskRunner {
     entry.status = { ...rest, ...(nextRun !== undefined && { nextRun }) }
     if (nextRun === undefined) return
     entry.timer = this.#clock.setTimer(Math.max(0, nextRun - now), () => {
-      const run = entry.running ?? this.#begin(entry, {})
+      const run = entry.running ?? this.#begin(entry, {}, true)
       // its failure stands in the status; the next run comes all the same
       run.promise.catch(() => {})
     })
@@ -127,6 +129,7 @@ export class TaskBoard implements TaskRunner {
   #begin(
     entry: Entry,
     parameters: Readonly<Record<string, string>>,
+    scheduled = false,
   ): { promise: Promise<Record<string, unknown>>; controller: AbortController } {
     const controller = new AbortController()
     const began = this.#clock.monotonic()
@@ -148,6 +151,7 @@ export class TaskBoard implements TaskRunner {
     const context: TaskContext = {
       signal: controller.signal,
       parameters,
+      scheduled,
       progress: part => {
         entry.status = { ...entry.status, progress: Math.min(1, Math.max(0, part)) }
       },

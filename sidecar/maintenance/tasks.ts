@@ -6,6 +6,7 @@ import { formatDigest } from '../database/digest.ts'
 import type { LocalDatabase } from '../database/local-database.ts'
 import { formatPosition } from '../database/position.ts'
 import type { EngineFigures } from '../engine/engine.ts'
+import { scaleOf } from '../engine/rocksdb/scale.ts'
 import { volumeSpace } from '../volume/space.ts'
 import type { ExpiryGate } from './expiry-gate.ts'
 import type { Task } from './task-board.ts'
@@ -48,13 +49,16 @@ export function expireTask(
 }
 
 /** RocksDB cannot be left to find out that a flush or a compaction does not fit: it fails for good, or aborts the process. */
-const ROCKS_ROOM = 16 * 1024 * 1024
+const MIB = 1024 * 1024
+const ROCKS_ROOM = 16 * MIB
 
 function ensureRoom(database: LocalDatabase, what: string): void {
   if (database.engine !== 'RocksDB') return
-  const { free } = volumeSpace(database.layout.root)
-  if (free < ROCKS_ROOM)
-    throw new KvidxError('insufficient_space', `${what} needs ${ROCKS_ROOM} bytes free, ${free} are`, { free })
+  const { size, free } = volumeSpace(database.layout.root)
+  // its buffers and tables are as small as the volume
+  const needed = Math.max(2 * MIB, ROCKS_ROOM * scaleOf(size))
+  if (free < needed)
+    throw new KvidxError('insufficient_space', `${what} needs ${needed} bytes free, ${free} are`, { free, needed })
 }
 
 /** Moves the WAL into the database; cuts the file when no reader holds it. */
@@ -113,18 +117,68 @@ export function vacuumTask(database: LocalDatabase, settings: () => Settings['va
   }
 }
 
-/** Rewrites the whole database; writes wait meanwhile. Only on request or in the window. */
-export function compactTask(database: LocalDatabase): Task {
+/**
+ * Rewrites the whole database: on request, or by itself when its window opens, if it is worth it. Writes wait meanwhile, reads go on; a rewrite that is cancelled
+ * never was. By itself only above `fragmentation`, and not on files that came from another program.
+ */
+export function compactTask(
+  database: LocalDatabase,
+  settings: () => Settings['vacuum'],
+  reserve: (size: number) => number,
+  clock: Clock,
+): Task {
   return {
     name: 'compact',
+    next: now => {
+      const { window } = settings()
+      // LMDB's files cannot be rewritten in place
+      if (!window || database.engine === 'LMDB') return undefined
+      return new Cron(window.schedule, { timezone: window.timeZone }).nextRun(new Date(now))?.getTime()
+    },
     parameters: [],
-    async run({ signal, progress }) {
+    async run({ signal, progress, scheduled }) {
       const { writer } = database.session()
       const before = await writer.call('figures', {})
-      await writer.call('compact', {}, signal, (done, total) => progress(total > 0 ? done / total : 0))
-      return { freedBytes: freed(before, await settled(writer)) }
+      const { fragmentation, window } = settings()
+      const skip = scheduled ? whyNot(database, before, fragmentation) : undefined
+      if (skip !== undefined) return { skipped: skip }
+      ensureRewriteFits(database, before, reserve)
+      const closing = new AbortController()
+      const timer = scheduled && window ? clock.setTimer(window.duration, () => closing.abort()) : undefined
+      const stop = AbortSignal.any([signal, closing.signal])
+      try {
+        const { staging } = database.layout
+        await writer.call('compact', { scratch: staging }, stop, (done, total) =>
+          progress(total > 0 ? done / total : 0),
+        )
+      } finally {
+        timer?.cancel()
+      }
+      const after = await settled(writer)
+      return { freedBytes: freed(before, after), fragmentation: after.fragmentation }
     },
   }
+}
+
+function whyNot({ epochs, adoptedAt }: LocalDatabase, now: EngineFigures, fragmentation: number): string | undefined {
+  if (now.fragmentation <= fragmentation)
+    return `${Math.round(now.fragmentation * 100)} % of the files are unused, not more than ${Math.round(fragmentation * 100)} %`
+  if (adoptedAt !== undefined || epochs.some(epoch => epoch.reason === 'adopted'))
+    return 'the files were adopted from another program: they are rewritten only when a person asks'
+  return undefined
+}
+
+/** SQLite writes a copy beside the file, then that into the WAL, and what is in the WAL counts a second time as taken. */
+function ensureRewriteFits(database: LocalDatabase, figures: EngineFigures, reserve: (size: number) => number): void {
+  if (database.engine !== 'SQLite') {
+    ensureRoom(database, 'a compaction')
+    return
+  }
+  const { size, free } = volumeSpace(database.layout.root)
+  const live = figures.fileBytes - (figures.walBytes ?? 0) - figures.freeBytes
+  const needed = 3 * live + Math.ceil(reserve(size) * 1.25)
+  if (free < needed)
+    throw new KvidxError('insufficient_space', `a vacuum needs ${needed} bytes free, ${free} are`, { free, needed })
 }
 
 /** What the check does about counters that are not those of the content. */

@@ -7,6 +7,7 @@ import { closeFamilies, listFamilies, type OpenFamilies, openFamilies } from './
 import { Gate } from './gate.ts'
 import { FAMILIES, OpenOptions } from './options.ts'
 import type { RocksHandles } from './session.ts'
+import { volumeBytes } from './space.ts'
 
 /** The database's directory inside `/data/db`. */
 export const DIRECTORY = 'main.rocks'
@@ -54,7 +55,7 @@ function openWith(
   tuning: EngineTuning,
   compression: NonNullable<EngineTuning['compression']>,
 ): OpenFamilies {
-  const options = new OpenOptions(library, tuning, compression)
+  const options = new OpenOptions(library, tuning, compression, volumeBytes(join(path, '..')))
   try {
     return openFamilies(library, { path, names: FAMILIES, database: options.database, families: options.families })
   } finally {

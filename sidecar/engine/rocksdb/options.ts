@@ -3,6 +3,7 @@ import { type Address, Block } from '../native/memory.ts'
 import { cText } from '../native/pointers.ts'
 import type { RocksLibrary } from './binding.ts'
 import { check } from './families.ts'
+import { scaleOf } from './scale.ts'
 
 const MIB = 1 << 20
 
@@ -27,15 +28,15 @@ export type Family = (typeof FAMILIES)[number]
  * What the database as a whole is opened with. Memory is bounded by the block cache, at most 96 MiB of write buffers, and table readers for 512
  * open files.
  */
-function databaseOptions(tuning: EngineTuning): string {
+function databaseOptions(tuning: EngineTuning, scale: number): string {
   return settings({
     create_if_missing: true,
     create_missing_column_families: true,
     max_open_files: 512,
     max_background_jobs: 2,
-    db_write_buffer_size: 96 * MIB,
+    db_write_buffer_size: 96 * MIB * scale,
     // The metadata's buffer never fills by itself, and a WAL stays as long as one family has unflushed data in it.
-    max_total_wal_size: 128 * MIB,
+    max_total_wal_size: 128 * MIB * scale,
     max_log_file_size: 1 * MIB,
     keep_log_file_num: 2,
     info_log_level: 'WARN_LEVEL',
@@ -46,17 +47,21 @@ function databaseOptions(tuning: EngineTuning): string {
     // A commit that was being written when the power failed must not keep the database from opening.
     wal_recovery_mode: 'kPointInTimeRecovery',
     paranoid_checks: true,
+    // A start on a full volume must not need room for tables: what the log holds may stay there.
+    avoid_flush_during_recovery: true,
+    // A log that is allocated ahead takes as much as the ballast of a small volume gives back.
+    allow_fallocate: scale === 1,
   })
 }
 
-function familyOptions(family: Family, compression: keyof typeof COMPRESSION): string {
+function familyOptions(family: Family, compression: keyof typeof COMPRESSION, scale: number): string {
   const large = family === 'records' || family === 'changes'
   return settings({
     compression: COMPRESSION[compression],
-    write_buffer_size: (large ? 32 : 4) * MIB,
+    write_buffer_size: (large ? 32 : 4) * MIB * scale,
     max_write_buffer_number: 3,
-    target_file_size_base: (large ? 32 : 8) * MIB,
-    max_bytes_for_level_base: (large ? 128 : 32) * MIB,
+    target_file_size_base: (large ? 32 : 8) * MIB * scale,
+    max_bytes_for_level_base: (large ? 128 : 32) * MIB * scale,
     level_compaction_dynamic_level_bytes: true,
     // Inserting asks for keys that are mostly absent: the memtable answers from its own filter.
     memtable_prefix_bloom_size_ratio: family === 'records' ? 0.05 : 0,
@@ -76,12 +81,14 @@ export class OpenOptions {
   readonly families: readonly Address[]
   readonly #library: RocksLibrary
 
-  constructor(library: RocksLibrary, tuning: EngineTuning, compression: keyof typeof COMPRESSION) {
+  /** @param volumeBytes size of the file system that the database lies on */
+  constructor(library: RocksLibrary, tuning: EngineTuning, compression: keyof typeof COMPRESSION, volumeBytes: number) {
+    const scale = scaleOf(volumeBytes)
     this.#library = library
     const cache = blockCache(library, tuning.cacheSize ?? DEFAULT_CACHE_SIZE)
-    this.database = parse(library, databaseOptions(tuning))
+    this.database = parse(library, databaseOptions(tuning, scale))
     this.families = FAMILIES.map(family => {
-      const options = parse(library, familyOptions(family, compression))
+      const options = parse(library, familyOptions(family, compression, scale))
       const table = library.rocksdb_block_based_options_create()
       library.rocksdb_block_based_options_set_block_cache(table, cache)
       library.rocksdb_block_based_options_set_block_size(table, family === 'changes' ? 32 << 10 : 4 << 10)

@@ -8,8 +8,9 @@ const PLENTY = 512 * MIB
 const UNSEEN_BYTES = 16 * MIB
 /** … or so many milliseconds: others write on the same disk. */
 const UNSEEN_MS = 1000
-/** For manifests, new logs and what compression does not shrink. */
+/** For manifests, new logs and what compression does not shrink; on a small volume its share of that. */
 const RESERVE = MIB
+const RESERVE_SHARE = 1 / 256
 /** Below this flushing gives too little back to be worth a table file. */
 const WORTH_FLUSHING = 4 * MIB
 
@@ -23,6 +24,8 @@ export interface SpaceSource {
   flush(): void
   /** Milliseconds, monotonic */
   now(): number
+  /** Of the file system, bytes. */
+  readonly size: number
 }
 
 /**
@@ -32,12 +35,14 @@ export interface SpaceSource {
  */
 export class SpaceGuard {
   readonly #source: SpaceSource
+  readonly #reserve: number
   #free = 0
   #written = Number.POSITIVE_INFINITY
   #seen = 0
 
   constructor(source: SpaceSource) {
     this.#source = source
+    this.#reserve = Math.min(RESERVE, Math.floor(source.size * RESERVE_SHARE))
   }
 
   /** Error: `no_space`. @param bytes size of the commit */
@@ -57,13 +62,13 @@ export class SpaceGuard {
 
   #ensure(bytes: number, now: number): void {
     const unflushed = this.#source.unflushed()
-    const needed = 2 * bytes + unflushed + RESERVE
+    const needed = 2 * bytes + unflushed + this.#reserve
     if (this.#free >= needed) return
     // Flushing needs the room of the tables for a moment and then gives back that of the log.
-    if (unflushed >= WORTH_FLUSHING && this.#free >= unflushed + RESERVE) {
+    if (unflushed >= WORTH_FLUSHING && this.#free >= unflushed + this.#reserve) {
       this.#source.flush()
       this.#look(now)
-      if (this.#free >= 2 * bytes + RESERVE) return
+      if (this.#free >= 2 * bytes + this.#reserve) return
     }
     throw new KvidxError(
       'no_space',
@@ -82,4 +87,10 @@ export class SpaceGuard {
 export function freeBytes(path: string): number {
   const { bavail, bsize } = statfsSync(path)
   return bavail * bsize
+}
+
+/** Size of the file system of `path`, bytes. */
+export function volumeBytes(path: string): number {
+  const { blocks, bsize } = statfsSync(path)
+  return blocks * bsize
 }

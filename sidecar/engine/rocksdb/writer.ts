@@ -20,7 +20,7 @@ import { DIRECTORY, type OpenDatabase, openDatabase } from './open.ts'
 import { Reclaimer } from './reclaim.ts'
 import { Removed } from './removed.ts'
 import { Session } from './session.ts'
-import { freeBytes, SpaceGuard } from './space.ts'
+import { freeBytes, SpaceGuard, volumeBytes } from './space.ts'
 import { RocksTransaction } from './transaction.ts'
 import { RocksView } from './view.ts'
 
@@ -50,6 +50,8 @@ class RocksWriter implements EngineWriter {
   readonly #removed: Removed
   readonly #reclaimer: Reclaimer
   #active = false
+  /** Set once a write met a full disk: only opening again helps. */
+  #full: KvidxError | undefined
 
   constructor(options: EngineOptions) {
     this.#path = join(options.directory, DIRECTORY)
@@ -65,6 +67,7 @@ class RocksWriter implements EngineWriter {
       unflushed: () => unflushedBytes(this.#session),
       flush: () => void this.checkpoint('passive'),
       now: () => performance.now(),
+      size: volumeBytes(this.#path),
     })
     this.#removed = new Removed(this.#session)
     this.#reclaimer = new Reclaimer(this.#session, this.#removed)
@@ -86,13 +89,29 @@ class RocksWriter implements EngineWriter {
       const result = body(this.#transaction)
       if (!this.#batch.empty) {
         this.#space.admit(this.#batch.bytes)
-        this.#batch.write(this.#writeOptions)
+        this.#write()
         this.#noteRemoved()
       }
       return result
     } finally {
       this.#transaction.end()
       this.#active = false
+    }
+  }
+
+  /**
+   * A write that found the disk full leaves the log broken. The library takes nothing more then, and some seconds later its own recovery writes to that log again, on
+   * which Debian's build aborts (WritableFileWriter::AssertFalseAndGetStatusForPrevError). So its threads are stopped; what is open can still be read.
+   */
+  #write(): void {
+    if (this.#full) throw this.#full
+    try {
+      this.#batch.write(this.#writeOptions)
+    } catch (thrown) {
+      if (!(thrown instanceof KvidxError) || thrown.code !== 'no_space') throw thrown
+      this.#session.library.rocksdb_cancel_all_background_work(this.#database.handles.database, 0)
+      this.#full = new KvidxError('no_space', thrown.message, { reopen: true }, thrown)
+      throw this.#full
     }
   }
 
@@ -105,12 +124,14 @@ class RocksWriter implements EngineWriter {
 
   flush(): void {
     this.#session.ensureOpen()
+    if (this.#full) throw this.#full
     this.#session.library.rocksdb_flush_wal(this.#database.handles.database, 1, this.#session.errorSlot)
     this.#session.check('sync the WAL')
   }
 
   checkpoint(_mode: 'passive' | 'truncate'): number {
     this.#session.ensureOpen()
+    if (this.#full) throw this.#full
     const { library } = this.#session
     const options = library.rocksdb_flushoptions_create()
     library.rocksdb_flushoptions_set_wait(options, 1)
@@ -128,6 +149,7 @@ class RocksWriter implements EngineWriter {
   /** Hands work to RocksDB's own threads and never waits, whatever the budget; writes go on. */
   reclaim(_budgetMs: number): boolean {
     this.#session.ensureOpen()
+    if (this.#full) throw this.#full
     const done = this.#reclaimer.step()
     this.#session.gate.removedBytes = this.#removed.bytes()
     return done
@@ -179,7 +201,7 @@ class RocksWriter implements EngineWriter {
     this.#session.gate.close()
     const { library } = this.#session
     // Also what Normal and Off did not sync yet: a clean end loses nothing.
-    library.rocksdb_flush_wal(this.#database.handles.database, 1, this.#session.errorSlot)
+    if (!this.#full) library.rocksdb_flush_wal(this.#database.handles.database, 1, this.#session.errorSlot)
     this.#view.free()
     this.#batch.free()
     this.#transaction.free()

@@ -10,6 +10,7 @@ import { type Connection, connectWriter, databaseFile, sqliteVersion } from './c
 import { guarded } from './errors.ts'
 import { sqliteFigures } from './figures.ts'
 import { SqliteTransaction } from './transaction.ts'
+import { vacuumBeside } from './vacuum.ts'
 import { hasExpiries, SqliteView } from './view.ts'
 import { closeFiles, type DatabaseFiles, openFiles } from './wal-pages.ts'
 
@@ -139,9 +140,11 @@ class SqliteWriter implements EngineWriter {
     progress(1, 1)
   }
 
-  compact(progress: Progress): void {
+  async compact(progress: Progress, scratch: string): Promise<void> {
     if (progress(0, 1)) throw new KvidxError('cancelled', 'The vacuum was cancelled before it began')
-    guarded(this.#options.directory, 'vacuum', () => this.#connection.exec('VACUUM'))
+    const { fileBytes, walBytes = 0, freeBytes } = this.figures()
+    await vacuumBeside(databaseFile(this.#options.directory), fileBytes - walBytes - freeBytes, scratch, progress)
+    this.checkpoint('truncate')
     progress(1, 1)
   }
 

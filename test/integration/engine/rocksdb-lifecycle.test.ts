@@ -129,7 +129,7 @@ describeWithRocksdb('the life of a RocksDB database', () => {
 
   test('a creation that was cut short before its column families is finished', () => {
     const library = rocksLibrary()
-    const options = new OpenOptions(library, { syncMode: 'Full' }, 'None')
+    const options = new OpenOptions(library, { syncMode: 'Full' }, 'None', 2 ** 36)
     const path = join(directory, 'main.rocks')
     const [family = 0] = options.families
     closeFamilies(

@@ -17,6 +17,7 @@ function disk(free: number, unflushed = 0) {
       state.unflushed = 0
     },
     now: () => state.now,
+    size: 1000 * MIB,
   })
   return { state, guard }
 }
