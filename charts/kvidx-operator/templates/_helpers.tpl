@@ -53,13 +53,17 @@ seccompProfile: { type: RuntimeDefault }
 {{- end }}
 
 {{- /*
-What the operator may do in a namespace that it looks after. It owns these objects and applies them on the server: `patch` changes, `create` is
-asked for as well when the object is new. It never updates a user's spec: `patch` on our own kinds is for finalizers.
+What the operator may do in a namespace that it looks after, and no more: the end-to-end tests hold each verb against the API server's audit log. It owns
+these objects and applies them on the server: `patch` changes, `create` is asked for as well when the object is new, `get` when a name is taken. What goes
+with its owner is deleted by the garbage collector. It never updates a user's spec: `patch` on our own kinds is for finalizers.
 */ -}}
 {{- define "kvidx.namespaceRules" -}}
 - apiGroups: [kvidx.io]
-  resources: [kvidxdatabases, kvidxrestores]
+  resources: [kvidxdatabases]
   verbs: [get, list, watch, patch]
+- apiGroups: [kvidx.io]
+  resources: [kvidxrestores]
+  verbs: [get, list, watch]
 # the catalog is rebuilt from the store, and retention removes what it removed there
 - apiGroups: [kvidx.io]
   resources: [kvidxbackups]
@@ -71,13 +75,20 @@ asked for as well when the object is new. It never updates a user's spec: `patch
 - apiGroups: [kvidx.io]
   resources: [kvidxdatabases/finalizers, kvidxbackups/finalizers, kvidxrestores/finalizers]
   verbs: [update]
+# made once: their tokens are people's to change
 - apiGroups: [""]
-  resources: [services, configmaps, secrets, serviceaccounts, persistentvolumeclaims]
+  resources: [secrets]
+  verbs: [get, list, watch, create]
+- apiGroups: [""]
+  resources: [services, configmaps, serviceaccounts]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
   verbs: [get, list, watch, create, patch, delete]
 # delete: a pod that is not ready and of an outdated revision, which a StatefulSet never replaces
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, delete]
+  verbs: [list, watch, delete]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
@@ -85,19 +96,23 @@ asked for as well when the object is new. It never updates a user's spec: `patch
   resources: [statefulsets]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [batch]
-  resources: [cronjobs, jobs]
+  resources: [cronjobs]
   verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, delete]
+# none is made for one replica
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [list, watch]
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, list, watch, create, patch, delete]
 # of the database's pod and of backup jobs; the API server lets the operator grant only what it may do itself
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [roles, rolebindings]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [snapshot.storage.k8s.io]
   resources: [volumesnapshots]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, create, patch, delete]
 {{- end }}

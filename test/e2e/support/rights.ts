@@ -16,7 +16,7 @@ interface AuditEvent {
     readonly subresource?: string
     readonly name?: string
   }
-  readonly responseStatus?: { readonly code?: number }
+  readonly annotations?: Readonly<Record<string, string>>
 }
 
 /** `create pods`, `patch kvidxdatabases/status.kvidx.io`, `update leases.coordination.k8s.io kvidx-operator` */
@@ -38,7 +38,7 @@ export function rightsOf(rules: readonly Rule[]): ReadonlySet<Right> {
   )
 }
 
-/** What an account asked for in an audit log: what it got, and what it was refused. Names only where a rule has them. */
+/** What an account asked for in an audit log: what it may do (whatever came of it), and what it may not. With and without the name of the object. */
 export function requestsOf(
   log: string,
   username: string,
@@ -47,12 +47,13 @@ export function requestsOf(
   const refused = new Set<Right>()
   for (const line of log.split('\n')) {
     if (!line.includes(username)) continue
-    const { verb, user, objectRef, responseStatus } = JSON.parse(line) as AuditEvent
+    const { verb, user, objectRef, annotations } = JSON.parse(line) as AuditEvent
     if (user.username !== username || !objectRef) continue
     const { resource, subresource, apiGroup = '', name } = objectRef
     const full = subresource === undefined ? resource : `${resource}/${subresource}`
-    const names = name === undefined ? [undefined] : [undefined, name]
-    for (const each of names) (responseStatus?.code === 403 ? refused : allowed).add(right(verb, full, apiGroup, each))
+    // a refusal of admission, as in a namespace that is being deleted, is another matter
+    if (annotations?.['authorization.k8s.io/decision'] === 'forbid') refused.add(right(verb, full, apiGroup))
+    else for (const each of [undefined, name]) allowed.add(right(verb, full, apiGroup, each))
   }
   return { allowed, refused }
 }
