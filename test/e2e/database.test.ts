@@ -117,7 +117,7 @@ group('the life of a database', [
       await ready(life, 'orders')
       expect(await read(await clientIn(life), 'orders', 1)).toBe('one')
       const config = await exec(life, 'orders-0', 'kvidx', ['cat', '/etc/kvidx/config/config.json'])
-      expect(JSON.parse(config)).toMatchObject({ static: { tuning: { cacheSize: '48Mi' } } })
+      expect(JSON.parse(config)).toMatchObject({ static: { tuning: { cacheSize: 48 * 2 ** 20 } } })
     },
   ],
   [
