@@ -45,8 +45,6 @@ describe.skipIf(!canBreak)('an operator that is killed again and again', () => {
   let operator: LocalOperator
   let client: Client
   let made = 0
-  /** From the start to the first work, ms. */
-  let startup = 0
 
   const specOf = ({ policy, cacheSize, slowOperation, size }: Wanted) => ({
     storage: { size, deletionPolicy: policy },
@@ -94,9 +92,6 @@ describe.skipIf(!canBreak)('an operator that is killed again and again', () => {
     operator = await LocalOperator.prepare(directory)
     client = await Client.start(namespace)
     operator.start()
-    const began = performance.now()
-    await eventually('it works', () => readFileSync(operator.logFile, 'utf8').includes(WORKS), { interval: 50 })
-    startup = performance.now() - began
     const names: string[] = []
     for (let index = 0; index < FIRST; index++) names.push(await create())
     for (const name of names) {
@@ -113,22 +108,20 @@ describe.skipIf(!canBreak)('an operator that is killed again and again', () => {
   }, 180_000)
 
   test(`${KILLS} kills while ${DATABASES} databases are made, changed and deleted`, { timeout: 600_000 }, async () => {
-    let busy = true
-    const people = (async () => {
-      while (busy || made < DATABASES) {
-        await act()
-        await sleep(600)
-      }
-    })()
     for (let kill = 0; kill < KILLS; kill++) {
+      const written = readFileSync(operator.logFile, 'utf8').length
       operator.start()
-      // in the start of every third, and in the work of the others
-      await sleep(random() * (1.5 * startup + 1500))
+      const people = act().then(act)
+      // every third dies in its start, wherever that is by then; the others in their work
+      if (kill % 3 > 0)
+        await eventually('it works', () => readFileSync(operator.logFile, 'utf8').includes(WORKS, written), {
+          interval: 20,
+        })
+      await sleep(random() * 1000)
       await operator.kill()
+      await people
     }
-    busy = false
     operator.start()
-    await people
     expect(made).toBe(DATABASES)
     expect(deleted.size).toBeGreaterThan(2)
     // it did its work between the kills, and not only after the last one
