@@ -4,6 +4,7 @@ import { environment } from '../common/environment.ts'
 import { KvidxError } from '../common/errors.ts'
 import { portFlag } from './sidecar.ts'
 import { SECOND_SIGNAL, waitForSignal } from './signals.ts'
+import { unknownVariables } from './unknown-variables.ts'
 
 interface RunFlags {
   readonly file: string[]
@@ -31,6 +32,7 @@ export function runCommand(): Command {
     .option('--ops-port <port>', 'health, metrics and status of the first database; default $KVIDX_OPS_PORT, else 8080')
     .option('--token-dir <dir>', 'directory with the files read, write and admin; default $KVIDX_TOKEN_DIR')
     .action(async (flags: RunFlags) => {
+      for (const line of unknownVariables()) process.stderr.write(line)
       const { readManifests } = await import('../api/manifest.ts')
       const { isLoopback } = await import('../../sidecar/server/config.ts')
       const { claimPorts } = await import('../standalone/ports.ts')

@@ -2,6 +2,7 @@ import { Command } from 'commander'
 import { environment } from '../common/environment.ts'
 import { KvidxError } from '../common/errors.ts'
 import { SECOND_SIGNAL, waitForSignal } from './signals.ts'
+import { unknownVariables } from './unknown-variables.ts'
 
 /** `kvidx sidecar`: the engine process of one database. Flags win over variables, variables over the file. */
 export function sidecarCommand(): Command {
@@ -22,6 +23,7 @@ export function sidecarCommand(): Command {
     )
     .option('--name <name>', 'name of the database, when there is no configuration document; default $KVIDX_DATABASE')
     .action(async (flags: SidecarFlags) => {
+      for (const line of unknownVariables()) process.stderr.write(line)
       const { startSidecar } = await import('../../sidecar/main.ts')
       const { sidecarOptions } = await import('./sidecar-options.ts')
       const sidecar = await startSidecar(await sidecarOptions(flags, environment))

@@ -87,9 +87,15 @@ describe('compose.yaml', () => {
     expect(spawnSync(process.execPath, [KVIDX, ...args], { env: environment }).status).toBe(5)
   })
 
-  test('would not start with a value that is not allowed, and says which', () => {
+  test('would not start with a value that is not allowed, and says which; a misspelt variable is named', () => {
     const environment = { PATH: process.env.PATH ?? '', KVIDX_DATA_DIR: temporaryDirectory(), KVIDX_SYNC_MODE: 'Never' }
     const { status, stderr } = spawnSync(process.execPath, [KVIDX, 'sidecar'], { env: environment, encoding: 'utf8' })
+    expect(
+      spawnSync(process.execPath, [KVIDX, 'sidecar'], {
+        env: { ...environment, KVIDX_CACHESIZE: '1Mi', KVIDX_SERVICE_HOST: 'x' },
+        encoding: 'utf8',
+      }).stderr.split('\n')[0],
+    ).toBe('kvidx: the variable KVIDX_CACHESIZE has no meaning; did you mean KVIDX_CACHE_SIZE?')
     expect([status, stderr]).toEqual([2, expect.stringMatching(/KVIDX_SYNC_MODE.*'Never'.*Full, Normal, Off/)])
   })
 })
