@@ -21,9 +21,17 @@ export const REASONS = {
   Starting: { message: 'Waiting for pod {pod}: {detail}', todo: '', severity: 'Normal' },
   Updating: { message: 'A change is being rolled out: {detail}', todo: '', severity: 'Normal' },
   Resizing: { message: 'Volume {claim} grows from {from} to {to}: {detail}', todo: '', severity: 'Normal' },
-  Bootstrapping: { message: 'The first data is being loaded from {source}: {progress}', todo: '', severity: 'Normal' },
-  Restoring: { message: 'Restore {restore} is under way: {progress}', todo: '', severity: 'Normal' },
-  Recovering: { message: 'The engine recovers after an unclean end: {progress}', todo: '', severity: 'Normal' },
+  Bootstrapping: { message: 'The first data is being loaded from {source}', todo: '', severity: 'Normal' },
+  Restoring: {
+    message: 'The restored data takes the place of the old, which goes to quarantine',
+    todo: '',
+    severity: 'Normal',
+  },
+  Recovering: {
+    message: 'The damaged database is being mended (recovery.onCorruption: {policy})',
+    todo: '',
+    severity: 'Normal',
+  },
   Deleting: { message: 'The database is being deleted: {detail}', todo: '', severity: 'Normal' },
   Suspended: {
     message: 'Reconciling is suspended; the database and its backups go on as they are',
@@ -314,18 +322,13 @@ export const REASONS = {
   Running: { message: 'Under way: {detail}', todo: '', severity: 'Normal' },
   Completed: { message: 'Done: {detail}', todo: '', severity: 'Normal' },
   Failed: { message: 'Failed: {error}', todo: '', severity: 'Critical', runbook: 'backup-failed' },
-  DatabaseNotFound: {
-    message: 'There is no KvidxDatabase {name}',
-    todo: 'Correct spec.database.',
-    severity: 'Warning',
-  },
   Superseded: {
     message: 'The database is in epoch {epoch}, not {atEpoch}: nothing was done',
     todo: 'Make a new KvidxRestore; kvidx restore fills in the epoch.',
     severity: 'Warning',
   },
   InsufficientSpace: {
-    message: 'The restore needs {needed} free, {free} are there',
+    message: 'The restore does not fit on the volume: {error}',
     todo: 'Raise spec.storage.size.',
     severity: 'Critical',
     runbook: 'volume-full',

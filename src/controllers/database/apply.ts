@@ -85,12 +85,16 @@ function wavesOf(actions: readonly Action[]): readonly (readonly Action[])[] {
   let together = false
   for (const action of actions) {
     const alone = !MADE_TOGETHER.includes(action.resource) || (action.kind !== 'apply' && action.kind !== 'create')
-    if (together && !alone) waves.at(-1)?.push(action)
+    const wave = waves.at(-1)
+    if (together && !alone && wave && wave.length < MOST_AT_ONE_TIME) wave.push(action)
     else waves.push([action])
     together = !alone
   }
   return waves
 }
+
+/** Of one database; with all workers at it, the renewal of the lease must still come through. */
+const MOST_AT_ONE_TIME = 4
 
 /** Not RoleBindings, whose Roles the API server looks up; not the StatefulSet, whose pods need all of these. */
 const MADE_TOGETHER: readonly Resource[] = [

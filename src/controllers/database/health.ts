@@ -116,6 +116,7 @@ function whyNotReady(blueprint: Blueprint, observed: Observed, pod: Pod | undefi
   return (
     containerTrouble(pod) ??
     (status && engineTrouble(status, blueprint)) ??
+    (status && engineAtWork(status, blueprint)) ??
     schedulingTrouble(pod) ?? {
       reason: 'Starting',
       values: { pod: name, detail: status?.lifecycle ?? pod.status?.phase ?? 'Pending' },
@@ -172,9 +173,35 @@ function engineTrouble(status: ProbeStatus, blueprint: Blueprint): Cause | undef
       return { reason: 'Locked', values: { holder: `pod ${text('pod')} on node ${text('node')}` } }
     case 'engine_corrupt':
       return { reason: 'Corrupt', values: { damage: failure.message, name }, stalled: true }
-    default:
-      return { reason: 'NotReady', values: { detail: failure.message } }
+    default: {
+      const source = sourceOf(blueprint)
+      return source !== undefined && !status.lineage
+        ? { reason: 'BootstrapFailed', values: { source, error: failure.message } }
+        : { reason: 'NotReady', values: { detail: failure.message } }
+    }
   }
+}
+
+/** What takes long before the database serves. */
+function engineAtWork({ lifecycle }: ProbeStatus, blueprint: Blueprint): Cause | undefined {
+  switch (lifecycle) {
+    case 'bootstrapping':
+      return { reason: 'Bootstrapping', values: { source: sourceOf(blueprint) ?? 'a backup' } }
+    case 'repairing':
+      return { reason: 'Recovering', values: { policy: blueprint.spec.recovery.onCorruption } }
+    case 'swapping':
+      return { reason: 'Restoring', values: {} }
+    default:
+      return undefined
+  }
+}
+
+/** Where the first data of a database that has none comes from. */
+function sourceOf({ spec, lineage }: Blueprint): string | undefined {
+  const { restore, import: imported } = spec.bootstrap ?? {}
+  if (lineage !== undefined || (!restore && !imported)) return undefined
+  if (imported) return `the export ${imported.path}`
+  return restore?.backup === undefined ? `a backup of ${restore?.source?.database}` : `backup ${restore.backup}`
 }
 
 /** EngineHealthy and StorageHealthy, from the last answer of the operations port. */
@@ -195,7 +222,9 @@ export function engineFindings(blueprint: Blueprint, observed: Observed): readon
     : ofEngine.length > 0
       ? { type: 'EngineHealthy', status: 'False', ...engineCause(ofEngine, status) }
       : { type: 'EngineHealthy', status: 'True', reason: 'Healthy' }
-  return [engine, ...storageFindings(blueprint, observed, status)]
+  // an engine that is not open yet has no health to tell of
+  const known = trouble !== undefined || status.health !== undefined
+  return [...(known ? [engine] : []), ...storageFindings(blueprint, observed, status)]
 }
 
 /** One cause alone may have a reason of its own; several are told together. */

@@ -72,7 +72,9 @@ function findingsOf(
     const cause =
       change.code === 'superseded'
         ? ({ reason: 'Superseded', values: { epoch: inEpoch ?? '?', atEpoch: spec.atEpoch } } as const)
-        : ({ reason: 'Failed', values: { error } } as const)
+        : change.code === 'insufficient_space'
+          ? ({ reason: 'InsufficientSpace', values: { error } } as const)
+          : ({ reason: 'Failed', values: { error } } as const)
     return [
       { type: 'Ready', status: 'False', ...cause },
       { type: 'Stalled', status: 'True', ...cause },

@@ -82,7 +82,35 @@ const TABLE: readonly (readonly [string, Scene, readonly string[]])[] = [
     },
     ['Ready=False/Creating', 'Reconciling=True/Creating'],
   ],
+  [
+    'the first data is being loaded',
+    atWork('bootstrapping'),
+    ['Ready=False/Bootstrapping', 'Reconciling=True/Bootstrapping', 'StorageHealthy=True/EnoughSpace'],
+  ],
+  [
+    'a damaged database is being mended',
+    atWork('repairing'),
+    ['Ready=False/Recovering', 'Reconciling=True/Recovering', 'StorageHealthy=True/EnoughSpace'],
+  ],
+  [
+    'restored data is being swapped in',
+    atWork('swapping'),
+    ['Ready=False/Restoring', 'Reconciling=True/Restoring', 'StorageHealthy=True/EnoughSpace'],
+  ],
   ['the pod starts', notReady(), ['Ready=False/Starting', 'Reconciling=True/Starting']],
+  [
+    'the first data cannot be loaded',
+    {
+      spec: { bootstrap: { restore: { backup: 'old-daily' } } },
+      change: observed => {
+        const { status } = failing('store_unreachable')
+        const { lineage: _none, ...rest } = status as ProbeStatus
+        observed.pods = [pod({}, 'False')]
+        observed.probe = probe(rest)
+      },
+    },
+    ['Ready=False/BootstrapFailed', 'Reconciling=True/BootstrapFailed', 'EngineHealthy=False/BootstrapFailed'],
+  ],
   [
     'the old pod is stopping',
     withPod(pod({ metadata: { ...pod().metadata, deletionTimestamp: '2026-11-23T12:00:00Z' } }, 'False')),
@@ -266,3 +294,14 @@ describe('messages', () => {
     expect(messages(withPod(waitingPod('CrashLoopBackOff', ended)))[0]).toContain('last ended with OOMKilled (137)')
   })
 })
+
+function atWork(lifecycle: string): Scene {
+  const { data: _data, health: _health, ...rest } = serving({ ready: false, state: 'Starting', lifecycle })
+  return {
+    spec: { bootstrap: { restore: { backup: 'old-daily' } } },
+    change: observed => {
+      observed.pods = [pod({}, 'False')]
+      observed.probe = probe(rest)
+    },
+  }
+}
