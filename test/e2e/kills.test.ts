@@ -136,7 +136,7 @@ describe.skipIf(!canBreak)('an operator that is killed again and again', () => {
       await ready(namespace, name, 300_000)
       const config = await get(namespace, 'configmap', `${name}-config`)
       const text = (config.data as Record<string, string>)['config.json'] ?? ''
-      expect(text, name).toContain(`"${wanted.slowOperation}"`)
+      expect(text, name).toContain(`"slowOperation": ${Number.parseInt(wanted.slowOperation, 10)},`)
       const set = await get(namespace, 'statefulset', name)
       expect(set.spec.volumeClaimTemplates[0].spec.resources.requests.storage, name).toBe(wanted.size)
       const limit = set.spec.template.spec.containers[0].resources.limits.memory

@@ -28,11 +28,11 @@ async function runningAs(name: string): Promise<object> {
 }
 
 /** An edit that needs no restart, carried out by whichever operator leads now. */
-async function carriesOutEdits(name: string, slow: string): Promise<Manifest> {
-  await patch(namespace, 'kvdb', name, { spec: { monitoring: { slowOperation: slow } } })
+async function carriesOutEdits(name: string, slow: number): Promise<Manifest> {
+  await patch(namespace, 'kvdb', name, { spec: { monitoring: { slowOperation: `${slow}ms` } } })
   await eventually('the edit is in the configuration', async () => {
     const config = await get(namespace, 'configmap', `${name}-config`)
-    expect((config.data as Record<string, string>)['config.json']).toContain(slow)
+    expect((config.data as Record<string, string>)['config.json']).toContain(`"slowOperation": ${slow},`)
   })
   return ready(namespace, name)
 }
@@ -62,7 +62,7 @@ describe.skipIf(!canBreak)('an upgrade to an operator with a newer pod template'
   })
 
   test('restarts no database, and offers its image', async () => {
-    const { status } = await carriesOutEdits('old', '110ms')
+    const { status } = await carriesOutEdits('old', 110)
     expect(status).toMatchObject({ templateVersion: version, image: PREVIOUS, updateAvailable: e2e.image })
     expect(await runningAs('old')).toEqual(before)
     expect(await read(client, 'old', 1)).toBe('one')
@@ -85,7 +85,7 @@ describe.skipIf(!canBreak)('an upgrade to an operator with a newer pod template'
     const said = await reason(namespace, 'new', 'Stalled', 'UnknownTemplateVersion')
     expect(said.message).toContain(`version ${version + 1}`)
     expect(condition(await get(namespace, 'kvdb', 'new'), 'Ready')?.status).toBe('True')
-    await carriesOutEdits('old', '120ms')
+    await carriesOutEdits('old', 120)
     expect(await runningAs('old')).toEqual(old)
     expect(await runningAs('new')).toEqual(newer)
   })
