@@ -32,12 +32,12 @@ function start(args: readonly string[], temporary: string) {
   return { child, code, notes: () => notes }
 }
 
-describe('Ctrl-C', () => {
+describe('Ctrl-C', { timeout: 120_000 }, () => {
   test.each(['SIGINT', 'SIGTERM'] as const)('in an export (%s) leaves no half a file', async signal => {
     const directory = temporaryDirectory()
     const { url } = await endless((_, response) => void response.write(Buffer.alloc(100_000)))
     const { child, code, notes } = start(['export', join(directory, 'out.bin'), '--server', url], directory)
-    await expect.poll(() => readdirSync(directory), { timeout: 15_000 }).toEqual(['out.bin.partial'])
+    await expect.poll(() => readdirSync(directory), { timeout: 40_000 }).toEqual(['out.bin.partial'])
     child.kill(signal)
     expect([await code, notes()]).toEqual([130, 'kvidx: interrupted\n'])
     expect(readdirSync(directory)).toEqual([])
@@ -53,7 +53,7 @@ describe('Ctrl-C', () => {
       request.resume()
     })
     const { child, code, notes } = start(['import', SQLITE, '--server', url], temporary)
-    await expect.poll(() => begun && readdirSync(temporary).length, { timeout: 15_000 }).toBe(1)
+    await expect.poll(() => begun && readdirSync(temporary).length, { timeout: 40_000 }).toBe(1)
     child.kill('SIGINT')
     expect([await code, notes()]).toEqual([130, 'kvidx: interrupted\n'])
     expect(readdirSync(temporary)).toEqual([])

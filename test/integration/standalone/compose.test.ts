@@ -36,7 +36,7 @@ async function freePort(): Promise<string> {
   return String(port)
 }
 
-describe('compose.yaml', () => {
+describe('compose.yaml', { timeout: 120_000 }, () => {
   test('sets variables that the program reads, and mounts what they name', () => {
     for (const name of Object.keys(orders.environment)) expect(Object.keys(VARIABLES)).toContain(name)
     const mounted = orders.volumes.map(volume => volume.split(':')[1])
@@ -74,7 +74,7 @@ describe('compose.yaml', () => {
         answer => answer.status,
         () => 0,
       )
-    await expect.poll(ready, { timeout: 15_000 }).toBe(200)
+    await expect.poll(ready, { timeout: 40_000 }).toBe(200)
     const count = `http://127.0.0.1:${environment.KVIDX_DATA_PORT}/v1/count`
     expect((await fetch(count)).status).toBe(401)
     expect((await fetch(count, { headers: { authorization: 'Bearer read-0123456789abcdef' } })).status).toBe(200)

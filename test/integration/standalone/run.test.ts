@@ -8,6 +8,9 @@ import { temporaryDirectory } from '../../support/sidecar-here.ts'
 
 const KVIDX = new URL('../../../bin/kvidx', import.meta.url).pathname
 
+/** For processes to start, each of them with an engine; nothing here is about how quick that is. Milliseconds. */
+const PATIENCE = 40_000
+
 const database = (name: string, spec = '') => `apiVersion: kvidx.io/v1alpha1
 kind: KvidxDatabase
 metadata: { name: ${name} }
@@ -44,7 +47,7 @@ function run(manifest: string, given: { args?: string[]; directory?: string; ter
     await ended
   })
   const line = async (pattern: RegExp) => {
-    await expect.poll(() => out, { timeout: 15_000 }).toMatch(pattern)
+    await expect.poll(() => out, { timeout: PATIENCE }).toMatch(pattern)
     return out.split(/\r?\n/).find(text => pattern.test(text)) as string
   }
   return { child, directory, ended, out: () => out, line }
@@ -53,7 +56,7 @@ function run(manifest: string, given: { args?: string[]; directory?: string; ter
 const addressIn = (line: string, what: 'data' | 'operations') =>
   new RegExp(`${what} (http://[\\d.]+:\\d+)`).exec(line)?.[1]
 
-describe('kvidx run', () => {
+describe('kvidx run', { timeout: 3 * PATIENCE }, () => {
   test('Ctrl-C in a terminal is a clean end, and the next run goes on in the same epoch', async () => {
     const manifest = database('orders', '  tuning: { syncMode: Normal }')
     const first = run(manifest, { terminal: true })
@@ -153,7 +156,7 @@ describe('kvidx run', () => {
             answer => answer.status,
             () => 0,
           ),
-        { timeout: 15_000 },
+        { timeout: PATIENCE },
       )
       .toBe(200)
   })
