@@ -76,6 +76,14 @@ describe('the objects of a database', () => {
     )
     const look = () => Promise.all(names.map(async ([kind, name]) => contentOf(await get(namespace, kind, name))))
     const before = await look()
+    // the volume of backups outlives databases: one that is there is used, and stays as it is
+    const shelf = {
+      apiVersion: 'v1',
+      kind: 'PersistentVolumeClaim',
+      metadata: { name: 'taken-backups' },
+      spec: { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '400Mi' } } },
+    }
+    await apply([shelf], { namespace })
     await applyDatabase(namespace, 'taken', { backup: BACKUP })
     const said = await reason(namespace, 'taken', 'Stalled', 'NameConflict')
     expect(said.message).toContain('does not belong to this database')

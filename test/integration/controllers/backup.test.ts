@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
 import { parseSidecarConfig } from '../../../src/api/v1alpha1/sidecar-config.ts'
-import { systemClock } from '../../../src/common/clock.ts'
+import { type Clock, systemClock } from '../../../src/common/clock.ts'
 import { SLOT_ANNOTATION } from '../../../src/controllers/backup/names.ts'
 import { deletionJob, planBackup } from '../../../src/controllers/backup/plan.ts'
 import { BACKUPS, newRecord } from '../../../src/controllers/backup/record.ts'
@@ -25,7 +25,7 @@ import type { JobContext, JobEnd } from '../../../src/pod-job/context.ts'
 import { runRestore } from '../../../src/pod-job/restore-run.ts'
 import { blueprint, TO_BUCKET, TO_VOLUME } from '../../unit/controllers/backup/blueprints.ts'
 import { access, eventually, freshNamespace } from '../kube/access.ts'
-import { type Any, conditionOf, database, find, installDefinitions, startHere, userApply } from './harness.ts'
+import { type Any, conditionOf, database, find, IMAGE, installDefinitions, startHere, userApply } from './harness.ts'
 
 const { kubeconfig = '', missing } = inject('controlPlane')
 
@@ -38,12 +38,20 @@ describe.skipIf(missing)('backups on a real API server', () => {
   let api: KubeClient
   let namespace: string
   let operator: RunningOperator
+  /** How far the operator's clock is ahead, ms. */
+  let ahead = 0
+  const clock: Clock = {
+    now: () => systemClock.now() + ahead,
+    monotonic: () => systemClock.monotonic(),
+    sleep: (ms, signal) => systemClock.sleep(ms, signal),
+    setTimer: (ms, callback) => systemClock.setTimer(ms, callback),
+  }
 
   beforeAll(async () => {
     ;({ api } = await access(kubeconfig))
     await installDefinitions(api)
     namespace = await freshNamespace(api, 'backup')
-    operator = await startHere(kubeconfig, namespace)
+    operator = await startHere(kubeconfig, namespace, IMAGE, clock)
   })
 
   afterAll(async () => {
@@ -409,4 +417,34 @@ describe.skipIf(missing)('backups on a real API server', () => {
     await new Promise(resolve => setTimeout(resolve, 4000))
     expect(await versions()).toEqual(settled.after)
   })
+  it('tries to remove files again, ten minutes after that failed', async () => {
+    await made('removal')
+    await byHand('stuck', 'removal', { deletionPolicy: 'Delete' })
+    await eventually(
+      () => backup('stuck'),
+      object => object?.metadata.finalizers?.includes('kvidx.io/stored-backup') ?? false,
+    )
+    const status = { phase: 'Completed', location: 'file:///backups/stuck/' }
+    await api.patch(BACKUPS, { namespace, name: 'stuck' }, { status }, { subresource: 'status' })
+    await api.delete(BACKUPS, { namespace, name: 'stuck' })
+    const removal = () => jobOf('kvidx.io/task=delete,kvidx.io/backup', 'stuck')
+    const first = await removal()
+    await end(first.metadata.name, 2)
+    await eventually(removal, ({ status }) =>
+      status.conditions?.some(({ type }: { type: string }) => type === 'Failed'),
+    )
+    const look = (mark: string) =>
+      api.patch(BACKUPS, { namespace, name: 'stuck' }, { metadata: { annotations: { look: mark } } })
+    await look('early')
+    await new Promise(resolve => setTimeout(resolve, 1000))
+    expect((await removal()).metadata.uid).toBe(first.metadata.uid)
+    ahead = 600_001
+    await look('late')
+    await eventually(removal, ({ metadata }) => metadata.uid !== first.metadata.uid, 20_000)
+    await end((await removal()).metadata.name, 0)
+    await eventually(
+      () => backup('stuck'),
+      object => object === undefined,
+    )
+  }, 60_000)
 })

@@ -3,7 +3,7 @@ import { parse } from 'yaml'
 import { KINDS } from '../../../src/api/kinds.ts'
 import type { Condition } from '../../../src/api/v1alpha1/conditions.ts'
 import type { KvidxDatabase } from '../../../src/api/v1alpha1/kvidx-database.ts'
-import { systemClock } from '../../../src/common/clock.ts'
+import { type Clock, systemClock } from '../../../src/common/clock.ts'
 import { createLog } from '../../../src/common/log.ts'
 import { DATABASES } from '../../../src/controllers/database/resource.ts'
 import type { KubeApi } from '../../../src/kube/api.ts'
@@ -38,6 +38,7 @@ export function startHere(
   kubeconfig: string,
   namespace: string,
   image: string | undefined = IMAGE,
+  clock: Clock = systemClock,
 ): Promise<RunningOperator> {
   return startOperator(
     {
@@ -49,7 +50,7 @@ export function startHere(
       ...(image !== undefined && { databaseImage: image }),
       workers: 8,
     },
-    systemClock,
+    clock,
     createLog({ name: 'operator', level: process.env.KVIDX_TEST_LOG ? 'Debug' : 'Error' }).logger,
   )
 }
