@@ -77,7 +77,10 @@ group('a restore in place', [
     async () => {
       const { status } = await restored('trial', { from: { time: moment }, atEpoch: 1, dryRun: true })
       expect(status).toMatchObject({ phase: 'Completed', added: 10, changed: 1, removed: 1, digest: before.digest })
-      await withDatabase('orders', async database => expect(await statsOf(database)).toEqual(damaged))
+      await withDatabase('orders', async database => {
+        const { digest, position } = damaged
+        expect(await statsOf(database)).toMatchObject({ digest, position })
+      })
     },
   ],
   [

@@ -19,7 +19,8 @@ export interface Content {
   readonly digest: string
 }
 
-const KEYS = 300
+/** Of each writer. */
+const KEYS = 100
 
 /** Writes, and remembers what was acknowledged. */
 export class Ledger {
@@ -35,12 +36,13 @@ export class Ledger {
   }
 
   /** Some writers, each with one request at a time, until `stop`. @param pause between two requests, ms */
-  start(database: Direct, writers: number, pause: number): void {
+  start(database: Pick<Direct, 'request'>, writers: number, pause: number): void {
     this.#stopping = false
-    this.#writers = Array.from({ length: writers }, async () => {
+    // keys of its own for each: requests of one moment may share a commit, which has one position and no order that can be seen
+    this.#writers = Array.from({ length: writers }, async (_, writer) => {
       while (!this.#stopping) {
         try {
-          await this.write(database)
+          await this.write(database, writer, writers)
         } catch {
           this.unknown++
         }
@@ -55,8 +57,8 @@ export class Ledger {
   }
 
   /** One put, or now and then a removal. */
-  async write(database: Direct): Promise<void> {
-    const key = Math.floor(this.#random() * KEYS)
+  async write(database: Pick<Direct, 'request'>, writer = 0, writers = 1): Promise<void> {
+    const key = Math.floor(this.#random() * KEYS) * writers + writer
     const value = this.#random() < 0.15 ? null : `value ${this.entries.length} ${'x'.repeat(this.#random() * 200)}`
     const asked = Date.now()
     const path = `/v1/records/${key}`
