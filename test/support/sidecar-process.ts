@@ -37,8 +37,17 @@ export async function startSidecarProcess(
     configFile,
     renderSidecarConfig(sidecarConfig({ namespace: 'default', name, spec: spec as never, ...paths })),
   )
+  return runSidecar(configFile, directory, options.env)
+}
+
+/** With a configuration file that is there already. */
+export async function runSidecar(
+  configFile: string,
+  directory: string,
+  env: Readonly<Record<string, string>> = {},
+): Promise<SidecarProcess> {
   const child = spawn(process.execPath, [ENTRY, configFile, directory], {
-    env: { ...process.env, NODE_OPTIONS: '--max-semi-space-size=4', MALLOC_ARENA_MAX: '2', ...options.env },
+    env: { ...process.env, NODE_OPTIONS: '--max-semi-space-size=4', MALLOC_ARENA_MAX: '2', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let log = ''
