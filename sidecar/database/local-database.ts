@@ -14,7 +14,7 @@ import type { VolumeLock } from '../volume/lock.ts'
 import { lastRecovery, type RecoveryNote } from '../volume/recovery-note.ts'
 import type { Seed } from '../volume/seed.ts'
 import { clearSuspicion, readSuspicion, writeSuspicion } from '../volume/suspicion.ts'
-import { swapIn } from '../volume/swap.ts'
+import { removeStaged, swapIn, swapPending } from '../volume/swap.ts'
 import { followChanges } from './changes.ts'
 import { isVisible } from './committer.ts'
 import type { DatabaseConfig } from './config.ts'
@@ -460,12 +460,23 @@ export class LocalDatabase implements Database {
       throw error
     }
     this.onSwap('before')
+    let unfinished = false
     try {
       await old.close()
       return await swapIn(this.layout, staged, reason, this.#clock.now())
+    } catch (error) {
+      // half done: what this database acknowledged from now on would be replaced by the next start, so only that may open it
+      unfinished = await swapPending(this.layout)
+      if (unfinished) {
+        this.#session = undefined
+        this.#fail(asKvidxError(error), 'a swap could not be finished')
+      }
+      throw error
     } finally {
-      await this.#reopen()
-      this.onSwap('after')
+      if (!unfinished) {
+        await this.#reopen()
+        this.onSwap('after')
+      }
     }
   }
 
@@ -521,7 +532,7 @@ export class LocalDatabase implements Database {
       await staged?.abandon()
       throw error
     } finally {
-      await rm(directory, { recursive: true, force: true })
+      await removeStaged(this.layout, id)
     }
   }
 
@@ -533,13 +544,17 @@ export class LocalDatabase implements Database {
     session.writer.onStuck = error => void this.#openAgain(session, error)
     session.writer.onFailure = error => {
       if (this.#session !== session) return
-      this.#lifecycle = 'failed'
-      this.#failure = error
-      // the kubelet's restart runs the recovery that this process cannot
-      this.board.raise('WriterFailed', error.message, this.#clock.now(), true)
-      this.#log.error({ err: error }, 'the writer died')
-      this.#died.resolve(error)
+      this.#fail(error, 'the writer died')
     }
+  }
+
+  /** Only a new process can go on: the kubelet's restart runs the recovery that this one cannot. */
+  #fail(error: KvidxError, what: string): void {
+    this.#lifecycle = 'failed'
+    this.#failure = error
+    this.board.raise('WriterFailed', error.message, this.#clock.now(), true)
+    this.#log.error({ err: error }, what)
+    this.#died.resolve(error)
   }
 
   /** The last key of a slice of a range that one commit may remove; `end` when the rest fits. */

@@ -50,6 +50,7 @@ export async function fillFromFile(
         transaction.putMeta(META.state, encodeState(state))
       })
       progress({ stage: 'syncing', records: loader.count })
+      failpoint('bootstrap.beforeFlush')
       writer.flush()
       writer.checkpoint('truncate')
       const { orphanExpiries } = source.report()
@@ -72,6 +73,7 @@ export async function fillFromFile(
   } finally {
     await close()
     await rm(task.scratch, { recursive: true, force: true })
+    failpoint('bootstrap.beforeSync')
     await syncTree(task.engine.directory)
   }
 }

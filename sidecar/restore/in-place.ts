@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
-import { cp, mkdir, rm, stat, statfs } from 'node:fs/promises'
+import { cp, mkdir, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { Clock } from '../../src/common/clock.ts'
@@ -18,6 +18,7 @@ import { decodeState, encodeEpochs, encodeState, META } from '../database/state.
 import { EVERY_KEY } from '../engine/engine.ts'
 import { openWriter } from '../engine/open.ts'
 import { syncDirectory } from '../volume/layout.ts'
+import { removeStaged } from '../volume/swap.ts'
 import { type Filled, type FillTask, FillThread, type RestoreFrom } from './fill.ts'
 import { listQuarantine, treeSize } from './quarantine.ts'
 
@@ -147,7 +148,7 @@ export class RestoreRunner {
       log.error({ err: error, code: error.code }, 'a restore failed')
       throw error
     } finally {
-      await rm(directory, { recursive: true, force: true })
+      await removeStaged(this.#database.layout, id)
     }
   }
 
@@ -234,6 +235,7 @@ export class RestoreRunner {
     await mkdir(directory, { mode: 0o700 })
     await cp(source, directory, { recursive: true, mode: constants.COPYFILE_FICLONE, preserveTimestamps: true })
     if (signal.aborted) throw new KvidxError('cancelled', 'the undo was cancelled')
+    failpoint('undo.copied')
     this.#update({ phase: 'Verifying' })
     const { epochs } = this.#database
     const state = await this.#markUndone(directory, epochs)
@@ -274,6 +276,7 @@ export class RestoreRunner {
         reason: 'restored',
         time: BigInt(this.#options.clock.now()),
       }
+      failpoint('undo.beforeMark')
       writer.transact(transaction => {
         transaction.putMeta(META.epochs, encodeEpochs([...epochs, next]))
         transaction.putMeta(
@@ -286,6 +289,7 @@ export class RestoreRunner {
       return state
     } finally {
       writer.close()
+      failpoint('undo.beforeSync')
       await syncTree(directory)
       await syncDirectory(this.#database.layout.staging)
     }

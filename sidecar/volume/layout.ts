@@ -1,6 +1,7 @@
 import { chmod, mkdir, open, readdir, rename, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { KvidxError } from '../../src/common/errors.ts'
+import { failpoint } from '../../src/common/failpoint.ts'
 
 /** Names below the volume's root: design section 4. Everything in it is ours; the root itself belongs to the kubelet. */
 export interface VolumeLayout {
@@ -84,6 +85,8 @@ export async function writeFileDurably(path: string, content: string | Uint8Arra
   } finally {
     await handle.close()
   }
+  failpoint(`${basename(path)}.written`)
   await rename(temporary, path)
+  failpoint(`${basename(path)}.renamed`)
   await syncDirectory(join(path, '..'))
 }

@@ -42,6 +42,7 @@ export async function seedVolume(
   failpoint('bootstrap.beforeRename')
   // an empty directory gives way to a rename
   await rename(staged, layout.database)
+  failpoint('bootstrap.renamed')
   await syncDirectory(layout.staging)
   await syncDirectory(layout.root)
   failpoint('bootstrap.afterRename')
@@ -54,6 +55,7 @@ const SEEDED = 'identity.json'
 export async function forgetSeeded(layout: VolumeLayout): Promise<void> {
   failpoint('bootstrap.afterIdentity')
   await rm(join(layout.database, SEEDED), { force: true })
+  failpoint('bootstrap.forgotten')
 }
 
 async function readSeeded(layout: VolumeLayout): Promise<Identity | undefined> {

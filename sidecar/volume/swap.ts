@@ -60,6 +60,16 @@ export async function swapIn(
   return quarantined
 }
 
+/** A swap began and has not ended: only the next start, or another try, may open the database. */
+export function swapPending(layout: VolumeLayout): Promise<boolean> {
+  return exists(layout.swap)
+}
+
+/** Removes what was staged, unless a swap that is not finished needs it. */
+export async function removeStaged(layout: VolumeLayout, staged: string): Promise<void> {
+  if (!(await swapPending(layout))) await rm(join(layout.staging, staged), { recursive: true, force: true })
+}
+
 /** Finishes a swap that a crash interrupted, and clears what an unfinished staging left. Returns the quarantine's name if there was one. */
 export async function finishSwap(layout: VolumeLayout): Promise<string | undefined> {
   let text: string | undefined
@@ -109,6 +119,7 @@ async function roll(layout: VolumeLayout, journal: SwapJournal): Promise<void> {
       } else {
         failpoint('swap.beforeQuarantine')
         await rename(layout.database, join(quarantine, 'db'))
+        failpoint('swap.quarantined')
       }
       await syncDirectory(quarantine)
       await syncDirectory(layout.quarantine)
@@ -116,6 +127,7 @@ async function roll(layout: VolumeLayout, journal: SwapJournal): Promise<void> {
     }
     failpoint('swap.betweenRenames')
     await rename(staged, layout.database)
+    failpoint('swap.renamed')
     await syncDirectory(layout.staging)
     await syncDirectory(layout.root)
     failpoint('swap.afterRenames')
@@ -126,6 +138,7 @@ async function roll(layout: VolumeLayout, journal: SwapJournal): Promise<void> {
     )
   }
   await rm(layout.swap, { force: true })
+  failpoint('swap.forgotten')
   await syncDirectory(layout.root)
   failpoint('swap.done')
 }
