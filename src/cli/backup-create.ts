@@ -1,8 +1,10 @@
 import { Command, Option } from 'commander'
 import type { BackupJobResult } from '../../sidecar/job/backup-job.ts'
+import { BACKUP_TYPES, type BackupType } from '../api/v1alpha1/backup.ts'
 import { systemClock } from '../common/clock.ts'
 import { ERRORS, type ErrorCode, KvidxError } from '../common/errors.ts'
 import { formatBytes } from '../common/quantity.ts'
+import { type ClusterFlags, inCluster, withCluster } from './cluster.ts'
 import { interruptible } from './interrupt.ts'
 import { type Io, write } from './io.ts'
 import { stagedProgress } from './progress.ts'
@@ -10,34 +12,39 @@ import { withScratch } from './scratch.ts'
 import { type StoreFlags, withOpenStore, withStore } from './store-options.ts'
 import { fields } from './table.ts'
 
-interface CreateFlags extends StoreFlags {
-  readonly type: 'Full' | 'Incremental'
+interface CreateFlags extends StoreFlags, ClusterFlags {
+  readonly type: BackupType
   readonly verify: boolean
   readonly scratch?: string
-  readonly kubernetes?: true
 }
 
 /** `kvidx backup create [NAME]`, or `create DATABASE [NAME] --kubernetes`: a backup by hand; retention leaves it alone. */
 export function backupCreateCommand(io: Io): Command {
-  return withStore(new Command('create'))
+  return withCluster(withStore(new Command('create')))
     .description('make a backup of a running database now (admin token)')
-    .argument('[name]', 'name of the backup; default: <database>-manual-<time>. With --kubernetes: KvidxDatabase')
-    .argument('[backup]', 'with --kubernetes: name of the backup')
-    .addOption(new Option('--type <type>', 'kind of backup').choices(['Full', 'Incremental']).default('Full'))
+    .argument('[name]', 'name of the backup; default: <database>-manual-<time>')
+    .argument('[backup]', 'create DATABASE BACKUP --kubernetes is the same as create BACKUP -k DATABASE')
+    .addOption(
+      new Option('--type <type>', 'kind of backup; VolumeSnapshot: with -k only').choices(BACKUP_TYPES).default('Full'),
+    )
     .option('--no-verify', 'do not restore it for trial')
     .option('--scratch <dir>', 'directory for the trial; default: that for temporary files')
-    .option('--kubernetes', 'make a KvidxBackup in the cluster of $KUBECONFIG, whose operator does the rest')
-    .action(async (name: string | undefined, second: string | undefined, flags: CreateFlags) => {
-      if (flags.kubernetes) {
-        const { createInCluster } = await import('./backup-cluster.ts')
-        if (name === undefined)
-          throw new KvidxError('invalid_parameter', 'with --kubernetes the name of a KvidxDatabase is needed', {
-            field: 'name',
-          })
-        return createInCluster(io, name, second, flags)
+    .action(async (first: string | undefined, second: string | undefined, flags: CreateFlags) => {
+      const { type } = flags
+      const swapped = flags.kubernetes === true
+      if (second !== undefined && !swapped)
+        throw new KvidxError('invalid_parameter', `'${second}': one name is enough`, { field: 'backup' })
+      const name = swapped ? second : first
+      if (flags.kubernetes !== undefined) {
+        const { createRecord } = await import('./cluster-backups.ts')
+        return inCluster(swapped ? { ...flags, kubernetes: first ?? true } : flags, cluster =>
+          createRecord(cluster, { name, type, verify: flags.verify }, flags.output, io),
+        )
       }
-      if (second !== undefined)
-        throw new KvidxError('invalid_parameter', `'${second}': a second name is for --kubernetes`, { field: 'backup' })
+      if (type === 'VolumeSnapshot')
+        throw new KvidxError('invalid_parameter', 'a VolumeSnapshot is made by Kubernetes: name the database with -k', {
+          field: '--type',
+        })
       return withOpenStore(
         flags,
         async ({ context, client, home }) => {
@@ -53,7 +60,7 @@ export function backupCreateCommand(io: Io): Command {
               client,
               {
                 name: name ?? manualName(home.database, systemClock.now()),
-                type: flags.type,
+                type,
                 verify: flags.verify,
                 incrementalSchedules: [],
                 scratch,

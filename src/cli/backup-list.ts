@@ -2,16 +2,21 @@ import { Command } from 'commander'
 import type { Backup, LineageCatalog } from '../../sidecar/backup/catalog.ts'
 import { KvidxError } from '../common/errors.ts'
 import { formatBytes } from '../common/quantity.ts'
+import { type ClusterFlags, inCluster, withCluster } from './cluster.ts'
 import { type Io, write } from './io.ts'
 import { type StoreFlags, withOpenStore, withStore } from './store-options.ts'
-import { fields, row } from './table.ts'
+import { fields, table } from './table.ts'
 
 /** `kvidx backup list` */
 export function backupListCommand(io: Io): Command {
-  return withStore(new Command('list'))
+  return withCluster(withStore(new Command('list')))
     .description('list the backups of a store, oldest first')
-    .action((flags: StoreFlags) =>
-      withOpenStore(flags, async ({ context, home }) => {
+    .action(async (flags: StoreFlags & ClusterFlags) => {
+      if (flags.kubernetes !== undefined) {
+        const { listRecords } = await import('./cluster-backups.ts')
+        return inCluster(flags, cluster => listRecords(cluster, flags.output, io))
+      }
+      return withOpenStore(flags, async ({ context, home }) => {
         const { readLineage } = await import('../../sidecar/backup/catalog.ts')
         const { recoveryWindow } = await import('../../sidecar/backup/chain.ts')
         const catalog = await readLineage(context.store, home)
@@ -43,17 +48,21 @@ export function backupListCommand(io: Io): Command {
           )
         for (const { key, error } of catalog.damaged) await write(io.notes, `damaged: ${key}: ${error.message}\n`)
         for (const { path } of catalog.unfinished) await write(io.notes, `not finished: ${path}\n`)
-      }),
-    )
+      })
+    })
 }
 
 /** `kvidx backup show NAME` */
 export function backupShowCommand(io: Io): Command {
-  return withStore(new Command('show'))
+  return withCluster(withStore(new Command('show')))
     .description('show everything about a backup')
     .argument('<name>', 'name or directory of the backup')
-    .action((name: string, flags: StoreFlags) =>
-      withOpenStore(flags, async ({ context, home }) => {
+    .action(async (name: string, flags: StoreFlags & ClusterFlags) => {
+      if (flags.kubernetes !== undefined) {
+        const { showRecord } = await import('./cluster-backups.ts')
+        return inCluster(flags, cluster => showRecord(cluster, name, flags.output, io))
+      }
+      return withOpenStore(flags, async ({ context, home }) => {
         const { readLineage } = await import('../../sidecar/backup/catalog.ts')
         const backup = pickBackup(await readLineage(context.store, home), name)
         const { manifest, verification } = backup
@@ -90,8 +99,8 @@ export function backupShowCommand(io: Io): Command {
             io.output,
             `  ${check.ok ? 'ok  ' : 'FAIL'} ${check.name}${check.found === undefined ? '' : ` ${check.found}`}\n`,
           )
-      }),
-    )
+      })
+    })
 }
 
 /** By name or directory. Errors: backup_not_found naming the newest. */
@@ -144,7 +153,5 @@ function tableOf(catalog: LineageCatalog): string {
     backup.verification?.result ?? (backup.manifest.verify ? 'pending' : 'not asked'),
     backup.manifest.completedAt,
   ])
-  const head = ['NAME', 'TYPE', 'POSITION', 'RECORDS', 'STORED', 'VERIFIED', 'COMPLETED']
-  const widths = head.map((title, index) => Math.max(title.length, ...lines.map(line => line[index]?.length ?? 0)))
-  return [head, ...lines].map(line => row(line, widths)).join('')
+  return table(['NAME', 'TYPE', 'POSITION', 'RECORDS', 'STORED', 'VERIFIED', 'COMPLETED'], lines)
 }

@@ -4,10 +4,11 @@ import { systemClock } from '../common/clock.ts'
 import { milliseconds } from '../common/duration.ts'
 import { KvidxError } from '../common/errors.ts'
 import { formatBytes } from '../common/quantity.ts'
+import { type ClusterFlags, inCluster, withCluster } from './cluster.ts'
 import { type Io, write } from './io.ts'
 import { type StoreFlags, withOpenStore, withStore } from './store-options.ts'
 
-interface PruneFlags extends StoreFlags {
+interface PruneFlags extends StoreFlags, ClusterFlags {
   readonly dryRun?: true
   readonly daily: string
   readonly weekly: string
@@ -19,7 +20,7 @@ interface PruneFlags extends StoreFlags {
 
 /** `kvidx backup prune`: removes what retention lets go. */
 export function backupPruneCommand(io: Io): Command {
-  return withStore(new Command('prune'))
+  return withCluster(withStore(new Command('prune')))
     .description('remove the backups that retention does not keep; those made by hand stay')
     .option('--dry-run', 'only say what would go, and why the rest stays')
     .option('--daily <n>', 'latest days that keep their last Full', '7')
@@ -28,8 +29,13 @@ export function backupPruneCommand(io: Io): Command {
     .option('--last <n>', 'newest Fulls that stay', '3')
     .option('--window <duration>', 'every moment of this time stays restorable', '7d')
     .option('--time-zone <name>', 'whose midnight ends a day', 'Etc/UTC')
-    .action((flags: PruneFlags) =>
-      withOpenStore(flags, async ({ context, home }) => {
+    .action(async (flags: PruneFlags) => {
+      if (flags.kubernetes !== undefined) {
+        const { taskInCluster } = await import('./cluster-backups.ts')
+        const what = flags.dryRun ? ['--dry-run'] : []
+        return inCluster(flags, cluster => taskInCluster(cluster, 'prune', what, flags.output, io))
+      }
+      return withOpenStore(flags, async ({ context, home }) => {
         const { readLineage } = await import('../../sidecar/backup/catalog.ts')
         const { planPrune, prune } = await import('../../sidecar/backup/prune.ts')
         const policy = policyOf(flags)
@@ -59,8 +65,8 @@ export function backupPruneCommand(io: Io): Command {
         )
         if (result.denied > 0)
           throw new KvidxError('store_denied', `${result.denied} objects could not be deleted with these credentials`)
-      }),
-    )
+      })
+    })
 }
 
 function policyOf(flags: PruneFlags): RetentionPolicy {

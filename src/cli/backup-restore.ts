@@ -4,6 +4,7 @@ import type { EngineKind } from '../../sidecar/engine/engine.ts'
 import { systemClock } from '../common/clock.ts'
 import { formatBytes } from '../common/quantity.ts'
 import { resultError } from './backup-create.ts'
+import { type ClusterFlags, inCluster, withCluster } from './cluster.ts'
 import { interruptible } from './interrupt.ts'
 import { type Io, write } from './io.ts'
 import { stagedProgress } from './progress.ts'
@@ -101,7 +102,7 @@ async function engineOf(
   return catalog.backups.at(-1)?.manifest.engine ?? 'SQLite'
 }
 
-interface DrillFlags extends StoreFlags {
+interface DrillFlags extends StoreFlags, ClusterFlags {
   readonly at?: string
   readonly scratch?: string
   readonly engine?: EngineKind
@@ -109,13 +110,17 @@ interface DrillFlags extends StoreFlags {
 
 /** `kvidx backup drill`: restores a random moment of the window, as an exercise. */
 export function backupDrillCommand(io: Io): Command {
-  return withStore(new Command('drill'))
+  return withCluster(withStore(new Command('drill')))
     .description('restore a random moment of the recovery window into scratch space, compare, and say how long it took')
     .option('--at <time>', 'this moment (RFC 3339) instead of a random one')
     .option('--scratch <dir>', 'where; default: the directory for temporary files')
     .addOption(engineOption('engine; default: that of the newest backup'))
-    .action((flags: DrillFlags) =>
-      withOpenStore(flags, async ({ settings, context, home, client }) => {
+    .action(async (flags: DrillFlags) => {
+      if (flags.kubernetes !== undefined) {
+        const { taskInCluster } = await import('./cluster-backups.ts')
+        return inCluster(flags, cluster => taskInCluster(cluster, 'drill', [], flags.output, io))
+      }
+      return withOpenStore(flags, async ({ settings, context, home, client }) => {
         const { runDrill } = await import('../../sidecar/job/drill-job.ts')
         const target = flags.at === undefined ? undefined : parseTarget(flags.at)
         const time = target?.kind === 'time' ? target.time : undefined
@@ -142,6 +147,6 @@ export function backupDrillCommand(io: Io): Command {
           flags.output === 'json' ? `${JSON.stringify(result)}\n` : fields({ ...result, kind: undefined }),
         )
         if (result.phase !== 'Completed') throw resultError(result)
-      }),
-    )
+      })
+    })
 }

@@ -2,26 +2,32 @@ import { Command } from 'commander'
 import { systemClock } from '../common/clock.ts'
 import { KvidxError } from '../common/errors.ts'
 import { pickBackup } from './backup-list.ts'
+import { type ClusterFlags, inCluster, withCluster } from './cluster.ts'
 import { interruptible } from './interrupt.ts'
 import { type Io, write } from './io.ts'
 import { stagedProgress } from './progress.ts'
 import { withScratch } from './scratch.ts'
 import { type StoreFlags, withOpenStore, withStore } from './store-options.ts'
 
-interface VerifyFlags extends StoreFlags {
+interface VerifyFlags extends StoreFlags, ClusterFlags {
   readonly all?: true
   readonly scratch?: string
 }
 
 /** `kvidx backup verify [NAME|--all]`: reads back, restores for trial, compares; exit code 0 only when all of them are sound. */
 export function backupVerifyCommand(io: Io): Command {
-  return withStore(new Command('verify'))
+  return withCluster(withStore(new Command('verify')))
     .description('restore a backup for trial and compare it; default: the newest')
     .argument('[name]', 'name or directory of the backup')
     .option('--all', 'every backup of the lineage')
     .option('--scratch <dir>', 'directory for the trial; default: that for temporary files')
-    .action((name: string | undefined, flags: VerifyFlags) =>
-      withOpenStore(flags, async ({ context, home, client }) => {
+    .action(async (name: string | undefined, flags: VerifyFlags) => {
+      if (flags.kubernetes !== undefined) {
+        const { taskInCluster } = await import('./cluster-backups.ts')
+        const what = name !== undefined ? ['--name', name] : flags.all ? ['--all'] : ['--newest']
+        return inCluster(flags, cluster => taskInCluster(cluster, 'check', what, flags.output, io))
+      }
+      return withOpenStore(flags, async ({ context, home, client }) => {
         const { readLineage } = await import('../../sidecar/backup/catalog.ts')
         const { runVerifyJob } = await import('../../sidecar/job/verify-job.ts')
         const { SOFTWARE } = await import('../common/software.ts')
@@ -66,6 +72,6 @@ export function backupVerifyCommand(io: Io): Command {
             )
           }
         if (bad.length > 0) throw new KvidxError('backup_corrupt', `not sound: ${bad.join(', ')}`)
-      }),
-    )
+      })
+    })
 }

@@ -1,9 +1,9 @@
 import { Command } from 'commander'
-import { backupSyncCommand } from './backup-cluster.ts'
 import { backupCreateCommand } from './backup-create.ts'
 import { backupListCommand, backupShowCommand } from './backup-list.ts'
 import { backupPruneCommand } from './backup-prune.ts'
 import { backupDrillCommand, backupRestoreCommand } from './backup-restore.ts'
+import { backupSyncCommand } from './backup-sync.ts'
 import { backupVerifyCommand } from './backup-verify.ts'
 import type { Io } from './io.ts'
 

@@ -104,16 +104,20 @@ function verifyJob(io: Io): Command {
   return withJob(new Command('verify'))
     .description('restore backups for trial and compare them')
     .option('--name <name>', 'this backup; default: every one that is not verified')
-    .action((flags: JobFlags & { readonly name?: string }) =>
+    .option('--all', 'every backup')
+    .option('--newest', 'the newest backup')
+    .action((flags: JobFlags & { readonly name?: string; readonly all?: true; readonly newest?: true }) =>
       run(flags, io, async ({ context, client, home }) => {
         const { readLineage } = await import('../../sidecar/backup/catalog.ts')
         const { runVerifyJob } = await import('../../sidecar/job/verify-job.ts')
         const { pickBackup } = await import('./backup-list.ts')
         const catalog = await readLineage(context.store, home, context.signal)
         const chosen =
-          flags.name === undefined
-            ? catalog.backups.filter(backup => !backup.verified)
-            : [pickBackup(catalog, flags.name)]
+          flags.name !== undefined
+            ? [pickBackup(catalog, flags.name)]
+            : flags.newest
+              ? catalog.backups.slice(-1)
+              : catalog.backups.filter(backup => flags.all || !backup.verified)
         const failed: string[] = []
         const results: object[] = []
         await withScratch(flags.scratch, async scratch => {

@@ -9,6 +9,9 @@ import { createLog } from '../common/log.ts'
 import { waitForSignal } from './signals.ts'
 
 interface PodJobFlags {
+  readonly dryRun?: true
+  readonly all?: true
+  readonly newest?: true
   readonly schedule?: string
   readonly name?: string
   readonly database: string
@@ -18,7 +21,8 @@ interface PodJobFlags {
   readonly patience: string
 }
 
-const TASKS = ['backup', 'prune', 'delete', 'drill', 'restore', 'catalog', 'verify'] as const
+const TASKS = ['backup', 'prune', 'delete', 'drill', 'restore', 'catalog', 'verify', 'check'] as const
+const NAMELESS: readonly string[] = ['prune', 'drill', 'catalog']
 type Task = (typeof TASKS)[number]
 
 /** `kvidx pod-job`: what the pods of CronJobs and Jobs run: `kvidx job`, and around it the KvidxBackup that tells of it. */
@@ -27,8 +31,9 @@ export function podJobCommand(): Command {
   for (const task of TASKS) {
     const child = command.command(task).description(DESCRIPTIONS[task])
     if (task === 'backup') child.option('--schedule <name>', 'the schedule that this is a run of')
-    if (task !== 'prune' && task !== 'drill' && task !== 'catalog')
-      child.option('--name <name>', 'the KvidxBackup or KvidxRestore that this is for')
+    if (!NAMELESS.includes(task)) child.option('--name <name>', 'the KvidxBackup or KvidxRestore that this is for')
+    if (task === 'prune') child.option('--dry-run', 'only say what would go')
+    if (task === 'check') child.option('--all', 'every backup').option('--newest', 'the newest backup')
     child
       .requiredOption('--database <name>', 'the KvidxDatabase')
       .requiredOption('--config <file>', 'configuration document of the database')
@@ -50,6 +55,7 @@ const DESCRIPTIONS: Readonly<Record<Task, string>> = {
   restore: 'restore the database in place and keep its KvidxRestore',
   verify: 'open the copy of a VolumeSnapshot and compare it',
   catalog: 'make a KvidxBackup of each backup in the store',
+  check: 'restore backups for trial and compare them, and keep their KvidxBackups',
 }
 
 async function run(task: Task, flags: PodJobFlags): Promise<number> {
@@ -87,6 +93,9 @@ async function run(task: Task, flags: PodJobFlags): Promise<number> {
     runJob: childRunner({ program }),
   }
   const common = ['--config', flags.config, '--server', flags.server, '--token-file', flags.tokenFile]
+  /** What needs no record of it. */
+  const alone = async (what: readonly string[]) =>
+    (await context.runJob([...what, ...common], () => {}, abort.signal)).exitCode === 0 ? 0 : 1
   try {
     // a backup has its record first, and nobody is asked about a copy of a volume
     if (task !== 'backup' && task !== 'verify') await context.databaseAnswers()
@@ -104,6 +113,7 @@ async function run(task: Task, flags: PodJobFlags): Promise<number> {
         })
       }
       case 'prune': {
+        if (flags.dryRun) return await alone(['prune', '--dry-run'])
         const { runPrune } = await import('../pod-job/prune-run.ts')
         return await runPrune(context, { config, flags: common })
       }
@@ -116,12 +126,15 @@ async function run(task: Task, flags: PodJobFlags): Promise<number> {
         const { runCatalog } = await import('../pod-job/catalog-run.ts')
         return await runCatalog(context, common)
       }
-      case 'delete':
-      case 'drill': {
-        const what = task === 'delete' ? ['--name', flags.name ?? ''] : []
-        const end = await context.runJob([task, ...what, ...common], () => {}, abort.signal)
-        return end.exitCode === 0 ? 0 : 1
+      case 'check': {
+        const { runVerify } = await import('../pod-job/verify-run.ts')
+        const which = flags.name !== undefined ? ['--name', flags.name] : flags.all ? ['--all'] : []
+        return await runVerify(context, [...which, ...(flags.newest ? ['--newest'] : []), ...common])
       }
+      case 'delete':
+        return await alone(['delete', '--name', flags.name ?? ''])
+      case 'drill':
+        return await alone(['drill'])
       case 'restore': {
         const { runRestore } = await import('../pod-job/restore-run.ts')
         return await runRestore(context, restoreServer(access), flags.name ?? '')

@@ -1,6 +1,7 @@
 import { Command } from 'commander'
 import { KvidxError } from '../common/errors.ts'
 import { problemOf, type ServerClient } from './client.ts'
+import { type ClusterFlags, inCluster, withCluster } from './cluster.ts'
 import { type ConnectionFlags, connected, withConnection } from './connection-options.ts'
 import { Unreachable } from './exit-code.ts'
 import { type Io, linesOf, write } from './io.ts'
@@ -8,7 +9,7 @@ import { stagedProgress } from './progress.ts'
 import { parseTarget, targetQuery } from './restore-target.ts'
 import { fields } from './table.ts'
 
-interface RestoreFlags extends ConnectionFlags {
+interface RestoreFlags extends ConnectionFlags, ClusterFlags {
   readonly at?: string
   readonly latest?: true
   readonly undo?: true | string
@@ -19,7 +20,7 @@ interface RestoreFlags extends ConnectionFlags {
 
 /** `kvidx restore [NAME] [--at ...]`: in place, while the database serves; `--undo` goes back. */
 export function restoreCommand(io: Io): Command {
-  return withConnection(new Command('restore'))
+  return withCluster(withConnection(new Command('restore')))
     .description(
       'restore a running database in place (admin token): staged and checked while it serves, then swapped; the data before it goes to quarantine',
     )
@@ -29,9 +30,22 @@ export function restoreCommand(io: Io): Command {
     .option('--undo [quarantine]', 'back to the data before the last restore, or to a named entry of the quarantine')
     .option('--dry-run', 'change nothing: count the records that would be added, removed and changed')
     .option('--at-epoch <n>', 'do it only if the database is in this epoch; default: the one it is in now')
+    .option('-n, --namespace <name>', 'with -k: namespace of the database; default: that of the kubeconfig')
     .option('--cancel', 'stop the restore that runs, before its swap')
-    .action((backup: string | undefined, flags: RestoreFlags) =>
-      connected(flags, async client => {
+    .action(async (backup: string | undefined, flags: RestoreFlags) => {
+      if (flags.kubernetes !== undefined) {
+        if (flags.cancel || flags.undo !== undefined)
+          throw new KvidxError(
+            'invalid_parameter',
+            'with -k there is neither --undo nor --cancel: ask the database itself (kubectl port-forward pod/NAME-0 7400, then without -k)',
+            { field: flags.cancel ? '--cancel' : '--undo' },
+          )
+        const query = what(backup, flags)
+        const { restoreInCluster } = await import('./cluster-restore.ts')
+        const options = { dryRun: flags.dryRun === true, atEpoch: flags.atEpoch }
+        return inCluster(flags, async cluster => say(await restoreInCluster(cluster, query, options, io), flags, io))
+      }
+      return connected(flags, async client => {
         if (flags.cancel) {
           await (await client.call('DELETE', '/v1/admin/restore')).bytes()
           return write(io.output, flags.output === 'json' ? '{"cancelled":true}\n' : 'the restore is being cancelled\n')
@@ -41,28 +55,31 @@ export function restoreCommand(io: Io): Command {
           atEpoch: flags.atEpoch ?? (await epochNow(client)),
           ...(flags.dryRun && { dryRun: true }),
         }
-        const status = await follow(client, query, io)
-        const { from, phase, target, records, digest, added, removed, changed, quarantine, position, complete } = status
-        await write(
-          io.output,
-          flags.output === 'json'
-            ? `${JSON.stringify(status)}\n`
-            : fields({
-                restored: from,
-                phase: flags.dryRun ? 'dry run: nothing was changed' : phase,
-                'source position': target,
-                records,
-                digest,
-                'would add': added,
-                'would remove': removed,
-                'would change': changed,
-                position,
-                'data before it': quarantine && `quarantine ${String(quarantine)} (back: kvidx restore --undo)`,
-                note: complete === false ? 'the store has no change behind this; later ones are not in it' : undefined,
-              }),
-        )
-      }),
-    )
+        return say(await follow(client, query, io), flags, io)
+      })
+    })
+}
+
+async function say(status: Record<string, unknown>, flags: RestoreFlags, io: Io): Promise<void> {
+  const { from, phase, target, records, digest, added, removed, changed, quarantine, position, complete } = status
+  await write(
+    io.output,
+    flags.output === 'json'
+      ? `${JSON.stringify(status)}\n`
+      : fields({
+          restored: from,
+          phase: flags.dryRun ? 'dry run: nothing was changed' : phase,
+          'source position': target,
+          records,
+          digest,
+          'would add': added,
+          'would remove': removed,
+          'would change': changed,
+          position,
+          'data before it': quarantine && `quarantine ${String(quarantine)} (back: kvidx restore --undo)`,
+          note: complete === false ? 'the store has no change behind this; later ones are not in it' : undefined,
+        }),
+  )
 }
 
 function what(backup: string | undefined, flags: RestoreFlags): Record<string, string> {

@@ -15,6 +15,12 @@ export function row(cells: readonly string[], widths: readonly number[]): string
     .trimEnd()}\n`
 }
 
+/** Lines of cells below their titles, each column as wide as its widest. */
+export function table(head: readonly string[], lines: readonly (readonly string[])[]): string {
+  const widths = head.map((title, index) => Math.max(title.length, ...lines.map(line => line[index]?.length ?? 0)))
+  return [head, ...lines].map(line => row(line, widths)).join('')
+}
+
 /** The beginning of data: as text where it is printable text, else in hex. */
 export function preview(data: Uint8Array, most = 48): string {
   const text = utf8(data.subarray(0, most * 4))

@@ -134,6 +134,11 @@ export function isAlreadyExists(error: unknown): error is KubeApiError {
   return isApiError(error, 'AlreadyExists')
 }
 
+/** The object breaks a rule of its kind. */
+export function isInvalid(error: unknown): error is KubeApiError {
+  return isApiError(error, 'Invalid')
+}
+
 /** The resource version is too old for the server: list again. */
 export function isExpired(error: unknown): error is KubeApiError {
   return (

@@ -20,7 +20,7 @@ export const FORCE_HIBERNATE = 'kvidx.io/force-hibernate'
 /** Put on Jobs by the CronJob controller: the moment they were due, RFC 3339. */
 export const SLOT_ANNOTATION = 'batch.kubernetes.io/cronjob-scheduled-timestamp'
 
-export type JobTask = 'backup' | 'prune' | 'delete' | 'drill' | 'restore' | 'catalog' | 'verify'
+export type JobTask = 'backup' | 'prune' | 'delete' | 'drill' | 'restore' | 'catalog' | 'verify' | 'check'
 
 /** Kubernetes' own bound of a Job's name: it is the value of a label of its pods. */
 const LONGEST_JOB_NAME = 63

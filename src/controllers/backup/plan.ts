@@ -4,6 +4,7 @@ import type { KvidxDatabase } from '../../api/v1alpha1/kvidx-database.ts'
 import { milliseconds } from '../../common/duration.ts'
 import type { KubeObject } from '../../kube/object.ts'
 import type { Job } from '../../pod-job/context.ts'
+import { ownedMeta } from '../database/names.ts'
 import { type Blueprint, blueprintOf } from '../database/objects/desired.ts'
 import { type JobPodInput, jobLabels, jobSpec } from '../database/objects/job-pod.ts'
 import { NEWEST_TEMPLATE } from '../database/objects/stateful-set.ts'
@@ -32,6 +33,8 @@ const NOTHING: BackupStep = { kind: 'nothing' }
 const LEAST_TIMEOUT = 6 * 3_600_000
 /** A finished Job of ours is kept for a day, seconds. */
 const TTL_SECONDS = 86_400
+/** Of work without a schedule that says how long it may take, seconds. */
+const TASK_TIMEOUT = 12 * 3600
 
 /** The next step for a record that is not terminal, not imported and not being deleted. Pure. */
 export function planBackup({ record, database, job }: BackupView): BackupStep {
@@ -135,6 +138,22 @@ export function planVerification({ record, database, job }: BackupView): BackupS
     job: ownedJob(record, database, 'verify', { store: false, copyOf }),
     change: { phase: 'Completed', detail },
   }
+}
+
+/** A Job that a person asks for: one task for a database, with the store that its spec names. */
+export function taskJob(database: KvidxDatabase, name: string, task: JobTask, args: readonly string[]): KubeObject {
+  const blueprint = blueprintFor(database)
+  const { namespace, owner } = blueprint
+  const meta = ownedMeta(name, namespace, database.metadata.name, owner)
+  return {
+    apiVersion: 'batch/v1',
+    kind: 'Job',
+    metadata: { ...meta, labels: { ...jobLabels(database.metadata.name), [TASK_LABEL]: task } },
+    spec: {
+      ...jobSpec(blueprint, { args: ['pod-job', task, ...args], store: true }, TASK_TIMEOUT),
+      ttlSecondsAfterFinished: TTL_SECONDS,
+    },
+  } as KubeObject
 }
 
 function ownedJob(

@@ -9,12 +9,13 @@ import { withDefaults } from '../../../src/api/v1alpha1/defaults.ts'
 import { POD_PATHS, renderSidecarConfig, sidecarConfig } from '../../../src/api/v1alpha1/sidecar-config.ts'
 import { SLOT_ANNOTATION } from '../../../src/controllers/backup/names.ts'
 import { BACKUPS, newRecord } from '../../../src/controllers/backup/record.ts'
+import { DATABASES } from '../../../src/controllers/database/resource.ts'
 import { RESTORES } from '../../../src/controllers/restore/record.ts'
 import type { KubeClient } from '../../../src/kube/client.ts'
 import type { KubeObject } from '../../../src/kube/object.ts'
 import { JOBS, NAMESPACES } from '../../../src/kube/resources.ts'
-import { access, freshNamespace } from '../kube/access.ts'
-import { type Any, conditionOf, find, installDefinitions } from './harness.ts'
+import { access, eventually, freshNamespace } from '../kube/access.ts'
+import { type Any, conditionOf, database, find, installDefinitions, userApply } from './harness.ts'
 
 const { kubeconfig = '', missing } = inject('controlPlane')
 const ENTRY = fileURLToPath(new URL('../../support/sidecar-entry.ts', import.meta.url))
@@ -220,6 +221,75 @@ describe.skipIf(missing)('the pods of backups and restores', { timeout: 180_000 
     const scheduled = (await find(api, BACKUPS, namespace, hourly)) as Any
     expect(scheduled.metadata.labels).toMatchObject({ 'kvidx.io/schedule': 'hourly', 'kvidx.io/imported': 'true' })
     expect(scheduled.status).toMatchObject({ parent: 'by-hand', digest: before.status.digest })
+  })
+
+  it('are asked for by the name of the database, with kvidx backup and kvidx restore', async () => {
+    await userApply(api, database(namespace, 'orders', {}))
+    await api.patch(
+      DATABASES,
+      { namespace, name: 'orders' },
+      { status: { data: { position: (await stats()).position, keys: 0, dataBytes: 0, fileBytes: 0 } } },
+      { subresource: 'status' },
+    )
+    const cli = async (...args: readonly string[]) => {
+      const env = { ...process.env, KUBECONFIG: kubeconfig }
+      const child = spawn(process.execPath, [KVIDX, ...args, '-k', 'orders', '--namespace', namespace], { env })
+      const said = { out: '', notes: '' }
+      child.stdout.on('data', chunk => (said.out += String(chunk)))
+      child.stderr.on('data', chunk => (said.notes += String(chunk)))
+      const [code] = (await once(child, 'close')) as [number]
+      return { code, ...said }
+    }
+    await job('named-job')
+    const creating = cli('backup', 'create', 'by-name', '--no-verify')
+    await eventually(
+      () => find(api, BACKUPS, namespace, 'by-name'),
+      record => record !== undefined,
+    )
+    // what the operator would start
+    expect((await pod('named-job', 'backup', '--name', 'by-name')).code).toBe(0)
+    const created = await creating
+    expect([created.code, created.notes]).toEqual([0, ''])
+    expect(created.out).toMatch(/phase +Completed/)
+    const twice = await cli('backup', 'create', 'by-name')
+    expect(twice.code).toBe(1)
+    expect(twice.notes).toContain('choose another name')
+    const listed = await cli('backup', 'list')
+    expect(listed.out).toMatch(/^by-name +Full +Completed/m)
+    const shown = JSON.parse((await cli('backup', 'show', 'by-name', '--output', 'json')).out) as Any
+    expect(shown.status).toMatchObject({ digest: (await stats()).digest, verification: 'Skipped' })
+    expect((await cli('backup', 'show', 'unknown')).code).toBe(3)
+    const restoring = cli('restore', 'by-name', '--dry-run', '--output', 'json')
+    const restore = (await eventually(
+      async () => (await api.list<Any>(RESTORES, { namespace })).items.find(its => its.spec.from.backup === 'by-name'),
+      record => record !== undefined,
+    )) as Any
+    expect((await pod('named-job', 'restore', '--name', restore.metadata.name)).code).toBe(0)
+    const restored = await restoring
+    expect([restored.code, restored.notes]).toEqual([0, ''])
+    expect(JSON.parse(restored.out)).toMatchObject({ phase: 'Completed', added: 0, removed: 0, changed: 0 })
+    await api.delete(BACKUPS, { namespace, name: 'by-name' })
+    const verified = await pod('named-job', 'verify', '--name', 'by-name')
+    expect(verified.code, verified.log).toBe(0)
+  })
+
+  it('are rebuilt in another cluster by kvidx backup sync, which has nothing but the store', async () => {
+    const elsewhere = await freshNamespace(api, 'sync')
+    try {
+      const child = spawn(
+        process.execPath,
+        [KVIDX, 'backup', 'sync', '--store', `file://${join(root, 'backups')}`, '--into', elsewhere],
+        { env: { ...process.env, KUBECONFIG: kubeconfig }, stdio: ['ignore', 'pipe', 'pipe'] },
+      )
+      let log = ''
+      for (const stream of [child.stdout, child.stderr]) stream.on('data', chunk => (log += String(chunk)))
+      expect((await once(child, 'close'))[0], log).toBe(0)
+      expect(log).toMatch(/3 imported into namespace/)
+      const record = (await find(api, BACKUPS, elsewhere, 'by-hand')) as Any
+      expect(record.status).toMatchObject({ phase: 'Completed', verification: 'Verified', records: 50 })
+    } finally {
+      await api.delete(NAMESPACES, { name: elsewhere })
+    }
   })
 
   it('prune, and delete one backup unless an increment needs it', async () => {
