@@ -29,13 +29,16 @@ export async function applyChanges(
   chain: Chain,
   base: DatabaseState,
   onPosition: (seq: bigint) => void = () => {},
+  onIncrement: (backup: Backup, state: DatabaseState) => void = () => {},
 ): Promise<Applied> {
   let state = base
   for (const source of chain.changes) {
     const part = await applySource(context, writer, chain, source, state, onPosition)
     state = part.state
     if (part.stopped) return part
-    if (source.type === 'increment') checkEnd(source.backup, state, chain)
+    if (source.type !== 'increment') continue
+    checkEnd(source.backup, state, chain)
+    onIncrement(source.backup, state)
   }
   const { seq, time } = chain.until
   if (seq !== undefined && state.position.seq !== seq) throw gap(chain, state.position.seq + 1n, seq)

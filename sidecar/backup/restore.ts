@@ -9,6 +9,7 @@ import type { EngineKind, EngineTuning, EngineWriter } from '../engine/engine.ts
 import { openWriter } from '../engine/open.ts'
 import { syncDirectory } from '../volume/layout.ts'
 import { applyChanges } from './apply.ts'
+import type { Backup } from './catalog.ts'
 import type { Chain } from './chain.ts'
 import { loadFull } from './load.ts'
 import type { FileContext } from './stored-file.ts'
@@ -23,6 +24,8 @@ export interface RestoreOptions {
   /** What the restored database says of itself; default: position and ancestry of the target. `inNewEpoch` gives what an in-place restore needs. */
   readonly mark?: (reached: DatabaseState, history: readonly EpochRecord[]) => Mark
   readonly progress?: (progress: RestoreProgress) => void
+  /** Called with the state at the end of each whole increment of the chain, after it was compared with its manifest. */
+  readonly onIncrement?: (backup: Backup, state: DatabaseState) => void
 }
 
 export interface Mark {
@@ -84,12 +87,17 @@ export async function fill(
   context: FileContext,
   writer: EngineWriter,
   chain: Chain,
-  options: Pick<RestoreOptions, 'mark' | 'progress'>,
+  options: Pick<RestoreOptions, 'mark' | 'progress' | 'onIncrement'>,
 ): Promise<Restored> {
-  const { progress, mark } = options
+  const { progress, mark, onIncrement } = options
   const base = await loadFull(context, writer, chain.base, records => progress?.({ stage: 'records', records }))
-  const { state: reached, stopped } = await applyChanges(context, writer, chain, base.state, seq =>
-    progress?.({ stage: 'changes', records: Number(base.state.count), seq }),
+  const { state: reached, stopped } = await applyChanges(
+    context,
+    writer,
+    chain,
+    base.state,
+    seq => progress?.({ stage: 'changes', records: Number(base.state.count), seq }),
+    onIncrement,
   )
   const history = [...ancestry(chain.catalog.epochs, reached.position.epoch)].reverse()
   const sound: DatabaseState = { ...reached, logBase: reached.position, logBytes: 0n }

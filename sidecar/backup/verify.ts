@@ -1,7 +1,9 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { setImmediate } from 'node:timers/promises'
 import { KvidxError } from '../../src/common/errors.ts'
+import type { DatabaseState } from '../database/database.ts'
 import { formatDigest } from '../database/digest.ts'
+import type { Position } from '../database/operation.ts'
 import { formatPosition } from '../database/position.ts'
 import { totalsOf } from '../database/record-stream.ts'
 import { type EngineKind, type EngineWriter, EVERY_KEY } from '../engine/engine.ts'
@@ -21,6 +23,7 @@ export interface VerifyOptions {
   /** Directory for the scratch engine: exists and is empty; emptied afterwards. */
   readonly scratch: string
   readonly progress?: (progress: RestoreProgress) => void
+  readonly onIncrement?: (backup: Backup, state: DatabaseState) => void
 }
 
 /** Errors that say something about the backup. Any other says that the verification could not be done, and is thrown. */
@@ -71,12 +74,63 @@ export async function verifyBackup(
     completedAt: new Date(context.clock.now()).toISOString(),
     software: context.software,
   }
-  await context.store.put(
-    backup.path + VERIFICATION,
-    encodeVerification(verification),
-    context.signal && { signal: context.signal },
-  )
+  await save(context, backup, verification)
   return verification
+}
+
+function save({ store, signal }: BackupContext, { path }: Backup, verification: Verification): Promise<unknown> {
+  return store.put(path + VERIFICATION, encodeVerification(verification), signal && { signal })
+}
+
+/**
+ * Verifies an increment, and by the same replay all before it in its chain that have no verification yet. Returns those that were judged, the last one first.
+ * @param recordedAt what the source recorded at a position, where it still knows. Errors: as verifyBackup.
+ */
+export async function verifyIncrements(
+  context: BackupContext,
+  catalog: LineageCatalog,
+  last: Backup,
+  recordedAt: (position: Position) => Promise<SourceRecord | undefined>,
+  options: Omit<VerifyOptions, 'recorded' | 'onIncrement'>,
+): Promise<Verification[]> {
+  const passed: { backup: Backup; state: DatabaseState }[] = []
+  const onIncrement = (backup: Backup, state: DatabaseState) => {
+    if (!backup.verification && backup.directory !== last.directory) passed.push({ backup, state })
+  }
+  const whole = await verifyBackup(context, catalog, last, {
+    ...options,
+    recorded: await recordedAt(last.position),
+    onIncrement,
+  })
+  // what could not be played to its end proves nothing of what came before
+  if (whole.result === 'Failed') return [whole]
+  const judged = [whole]
+  for (const { backup, state } of passed) {
+    const checks = new Checks()
+    const found = {
+      position: formatPosition(state.position),
+      count: String(state.count),
+      dataBytes: String(state.dataBytes),
+      digest: formatDigest(state.digest),
+    }
+    checks.add('files', true)
+    checks.add('structure', true)
+    compareWithManifest(checks, found, backup)
+    compareWithSource(checks, found, await recordedAt(backup.position))
+    const { position, count, digest } = found
+    const verification: Verification = {
+      ...whole,
+      name: backup.name,
+      directory: backup.directory,
+      result: checks.failed ? 'Failed' : checks.has('source') ? 'Verified' : 'Consistent',
+      checks: checks.list,
+      ...{ position, count, digest },
+      chain: whole.chain.slice(0, whole.chain.indexOf(backup.directory) + 1),
+    }
+    await save(context, backup, verification)
+    judged.push(verification)
+  }
+  return judged
 }
 
 /** What the scratch engine holds, by reading all of it. */
@@ -94,14 +148,17 @@ async function restoreAndRead(
   chain: Parameters<typeof fill>[2],
   options: VerifyOptions,
 ): Promise<Found> {
-  const { engine, scratch, progress } = options
+  const { engine, scratch, progress, onIncrement } = options
   const directory = `${scratch}/verify`
   await rm(directory, { recursive: true, force: true })
   await mkdir(directory, { mode: 0o700 })
   let writer: EngineWriter | undefined
   try {
     writer = await openWriter({ kind: engine, directory, tuning: { syncMode: 'Off' } })
-    const { reached } = await fill(context, writer, chain, progress ? { progress } : {})
+    const { reached } = await fill(context, writer, chain, {
+      ...(progress && { progress }),
+      ...(onIncrement && { onIncrement }),
+    })
     return { position: formatPosition(reached.position), ...(await readEngine(writer, context.signal)) }
   } finally {
     writer?.close()

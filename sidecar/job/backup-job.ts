@@ -14,6 +14,7 @@ import { readFile } from '../backup/stored-file.ts'
 import { verifyBackup } from '../backup/verify.ts'
 import { formatPosition } from '../database/position.ts'
 import type { DatabaseClient, SourceInfo } from './database-client.ts'
+import { type JudgedIncrement, verifyNewIncrements } from './increments.ts'
 
 export interface BackupJobRequest {
   readonly name: string
@@ -53,6 +54,8 @@ export interface BackupJobResult {
   readonly completedAt?: string
   readonly verifiedAt?: string
   readonly verification: 'Verified' | 'Failed' | 'Skipped' | 'Pending'
+  /** Increments before it that were verified along with it. */
+  readonly increments?: readonly JudgedIncrement[]
   readonly error?: string
   readonly code?: string
 }
@@ -90,6 +93,11 @@ export async function runBackupJob(
       })
       if (verification.result !== 'Verified') throw verificationError(backup, verification)
       result = { ...done, verification: 'Verified', verifiedAt: verification.completedAt }
+      if (backup.kind === 'Full') {
+        const where = { scratch: request.scratch, engine: info.engine }
+        const increments = await verifyNewIncrements(context, client, home, where, progress)
+        if (increments.length > 0) result = { ...result, increments }
+      }
     } else {
       await readBack(context, backup, progress)
       result = { ...done, verification: 'Skipped' }

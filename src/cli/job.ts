@@ -183,14 +183,16 @@ function drillJob(io: Io): Command {
   return withJob(new Command('drill'))
     .description('restore a random moment of the recovery window for trial')
     .action((flags: JobFlags) =>
-      run(flags, io, async ({ settings, home, client, signal, config }) => {
+      run(flags, io, async ({ settings, context, home, client, signal, config }) => {
         const { runDrill } = await import('../../sidecar/job/drill-job.ts')
+        const { verifyNewIncrements } = await import('../../sidecar/job/increments.ts')
         const { engine } = config.static
-        const result = await withScratch(flags.scratch, scratch =>
-          runDrill(settings, home, { clock: systemClock, scratch, engine, signal, client }),
-        )
+        const [result, increments] = await withScratch(flags.scratch, async scratch => [
+          await runDrill(settings, home, { clock: systemClock, scratch, engine, signal, client }),
+          await verifyNewIncrements(context, client, home, { scratch, engine }),
+        ])
         await client.report(result).catch(() => undefined)
-        await finish(io, flags, result)
+        await finish(io, flags, { ...result, ...(increments.length > 0 && { increments }) })
         if (result.phase !== 'Completed') throw resultError(result)
       }),
     )

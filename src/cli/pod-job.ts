@@ -133,8 +133,12 @@ async function run(task: Task, flags: PodJobFlags): Promise<number> {
       }
       case 'delete':
         return await alone(['delete', '--name', flags.name ?? ''])
-      case 'drill':
-        return await alone(['drill'])
+      case 'drill': {
+        const { recordVerified } = await import('../pod-job/verify-run.ts')
+        const end = await context.runJob(['drill', ...common], () => {}, abort.signal)
+        await recordVerified(context, end.result)
+        return end.exitCode === 0 ? 0 : 1
+      }
       case 'restore': {
         const { runRestore } = await import('../pod-job/restore-run.ts')
         return await runRestore(context, restoreServer(access), flags.name ?? '')

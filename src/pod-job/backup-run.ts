@@ -7,6 +7,7 @@ import { type StatusChange, timeText, wantsVerification } from '../controllers/b
 import { JOBS } from '../kube/resources.ts'
 import { JOB_EXIT, type Job, type JobContext, type JobEnd, type JobExit } from './context.ts'
 import { RecordKeeper } from './record-keeper.ts'
+import { recordVerified } from './verify-run.ts'
 
 export interface BackupRunInput {
   /** Exactly one of the two: the schedule of a CronJob, or the KvidxBackup that the operator started a Job for. */
@@ -117,6 +118,7 @@ async function store(
     context.signal,
   )
   await writing
+  await recordVerified(context, end.result)
   return changeOf(end, verify)
 }
 

@@ -1,3 +1,4 @@
+import type { StoredEntry } from '../controllers/backup/imported.ts'
 import type { StatusChange } from '../controllers/backup/record.ts'
 import { JOB_EXIT, type JobContext, type JobExit } from './context.ts'
 import { RecordKeeper } from './record-keeper.ts'
@@ -5,18 +6,20 @@ import { RecordKeeper } from './record-keeper.ts'
 /** Verifies backups, and writes what was found into the records that there are. @param flags for `kvidx job verify` */
 export async function runVerify(context: JobContext, flags: readonly string[]): Promise<JobExit> {
   const end = await context.runJob(['verify', ...flags], () => {}, context.signal)
-  for (const { name, result, verifiedAt, error, code } of resultsOf(end.result)) {
+  await recordVerified(context, end.result)
+  return end.exitCode === 0 ? JOB_EXIT.done : JOB_EXIT.pointless
+}
+
+/** Writes what a result line says of other backups than the job's own (`results`, `increments`) into the records that there are. */
+export async function recordVerified(context: JobContext, line: string | undefined): Promise<void> {
+  const { results, increments } = JSON.parse(line ?? '{}') as Record<string, unknown>
+  for (const judged of [results, increments].flatMap(list => (Array.isArray(list) ? (list as StoredEntry[]) : []))) {
+    const { name, result, verifiedAt, error, code } = judged
     const change = changeOf(String(result), verifiedAt, error, code)
     if (!change) continue
     const keeper = await RecordKeeper.find(context, String(name))
     if (keeper?.status.phase === 'Completed') await keeper.set(change)
   }
-  return end.exitCode === 0 ? JOB_EXIT.done : JOB_EXIT.pointless
-}
-
-function resultsOf(result: string | undefined): readonly Record<string, unknown>[] {
-  const { results } = JSON.parse(result ?? '{}') as { results?: unknown }
-  return Array.isArray(results) ? (results as Record<string, unknown>[]) : []
 }
 
 /** Undefined: it says nothing that a record could have. */

@@ -124,6 +124,60 @@ describe('a backup job', () => {
   })
 })
 
+describe('increments', () => {
+  let other: Running
+  beforeAll(async () => {
+    other = await startRunning({})
+    await other.put(1, 'base')
+    expect((await of('create', 'first')).code).toBe(0)
+  })
+  afterAll(async () => {
+    await other.stop()
+    remove(other)
+  })
+  const of = (...args: string[]) => kvidx(['backup', ...args, '--server', other.url, '--output', 'json'])
+  const results = async () =>
+    Object.fromEntries(
+      json((await of('list')).out).backups.map((its: { name: string; verification: string }) => [
+        its.name,
+        its.verification,
+      ]),
+    )
+  const increment = async (name: string) => {
+    for (let key = 2; key < 10; key++) await other.put(key, `of ${name}`)
+    expect((await of('create', name, '--type', 'Incremental', '--no-verify')).code).toBe(0)
+  }
+
+  test('are verified by one replay at the next Full, against what the database recorded', async () => {
+    for (const name of ['one', 'two', 'three']) await increment(name)
+    expect(await results()).toMatchObject({ one: 'Skipped', two: 'Skipped', three: 'Skipped' })
+    const made = json((await of('create', 'second')).out)
+    expect(made).toMatchObject({ phase: 'Completed', verification: 'Verified' })
+    expect(made.increments.map((its: { name: string; result: string }) => [its.name, its.result])).toEqual([
+      ['three', 'Verified'],
+      ['one', 'Verified'],
+      ['two', 'Verified'],
+    ])
+    expect(await results()).toMatchObject({ one: 'Verified', two: 'Verified', three: 'Verified', second: 'Verified' })
+    // nothing is left to do
+    expect(json((await of('create', 'third')).out).increments).toBeUndefined()
+  })
+
+  test('that are damaged are named at a drill, and do not make it a failure of the drill', async () => {
+    await increment('four')
+    await increment('five')
+    const four = json((await of('show', 'four')).out)
+    const file = join(other.backups, four.path, 'changes.kvc.zst')
+    const bytes = readFileSync(file)
+    bytes[bytes.length >> 1]! ^= 1
+    writeFileSync(file, bytes)
+    const ran = await kvidx(['job', 'drill', '--config', other.configFile, '--server', other.url])
+    const [judged] = json(ran.out).increments
+    expect(judged).toMatchObject({ name: 'five', result: 'Failed', error: expect.stringContaining('four') })
+    expect(await results()).toMatchObject({ four: 'Skipped', five: 'Failed' })
+  })
+})
+
 describe('kvidx backup', () => {
   test('lists, shows, prunes for trial, and drills with what the database recorded', async () => {
     const list = json((await backup('list')).out)
