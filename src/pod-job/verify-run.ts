@@ -1,4 +1,3 @@
-import type { StoredEntry } from '../controllers/backup/imported.ts'
 import type { StatusChange } from '../controllers/backup/record.ts'
 import { JOB_EXIT, type JobContext, type JobExit } from './context.ts'
 import { RecordKeeper } from './record-keeper.ts'
@@ -13,7 +12,9 @@ export async function runVerify(context: JobContext, flags: readonly string[]): 
 /** Writes what a result line says of other backups than the job's own (`results`, `increments`) into the records that there are. */
 export async function recordVerified(context: JobContext, line: string | undefined): Promise<void> {
   const { results, increments } = JSON.parse(line ?? '{}') as Record<string, unknown>
-  for (const judged of [results, increments].flatMap(list => (Array.isArray(list) ? (list as StoredEntry[]) : []))) {
+  for (const judged of [results, increments].flatMap(list =>
+    Array.isArray(list) ? (list as Record<string, unknown>[]) : [],
+  )) {
     const { name, result, verifiedAt, error, code } = judged
     const change = changeOf(String(result), verifiedAt, error, code)
     if (!change) continue

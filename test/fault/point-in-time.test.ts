@@ -83,7 +83,6 @@ describe.skipIf(!s3Binary)('an S3 server, LMDB', () => {
 })
 
 async function loseAndRestore(engine: EngineKind, place: Place): Promise<void> {
-  const { data } = standalonePaths(root, 'default', 'orders')
   const ledger = new Ledger()
   const window = await runUnderLoad(engine, place, ledger)
   const next = random(SEED + engine.length)

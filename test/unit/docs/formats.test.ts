@@ -3,7 +3,10 @@ import { describe, expect, it } from 'vitest'
 
 const headings = [...readFileSync('docs/formats.md', 'utf8').matchAll(/^## (\d+)\. (.+)$/gm)].map(match => ({
   number: Number(match[1]),
-  anchor: `${match[1]}-${(match[2] as string).toLowerCase().replaceAll(/[^\w -]/g, '').replaceAll(' ', '-')}`,
+  anchor: `${match[1]}-${(match[2] as string)
+    .toLowerCase()
+    .replaceAll(/[^\w -]/g, '')
+    .replaceAll(' ', '-')}`,
 }))
 
 describe('docs/formats.md', () => {
