@@ -149,6 +149,8 @@ export class EventRecorder {
   async #drain(): Promise<void> {
     for (const series of this.#waiting) {
       this.#waiting.delete(series)
+      // it was added a second time while its first event was on the way
+      if (series.count <= series.written) continue
       const outcome = await this.#send(series)
       this.#metrics.events.inc({ outcome })
     }

@@ -69,6 +69,22 @@ describe('the event recorder', () => {
     await recorder.stop()
   })
 
+  it('writes an event once, however long its way is', async () => {
+    const { clock, api, recorder, events } = setUp()
+    // several looks at what is not written yet come meanwhile
+    api.fault = () => ({ delay: 35_000 })
+    recorder.record(orders, ready)
+    recorder.record(orders, { ...ready, reason: 'Starting' })
+    await clock.advance(180_000)
+    expect(events().map(({ reason, series }) => [reason, series])).toEqual([
+      ['Ready', undefined],
+      ['Starting', undefined],
+    ])
+    expect(api.calls).toMatchObject({ create: 2 })
+    expect(api.calls.patch).toBeUndefined()
+    await recorder.stop()
+  })
+
   it('writes the event anew when the API server has forgotten it', async () => {
     const { clock, api, recorder, events } = setUp()
     recorder.record(orders, ready)
