@@ -21,7 +21,17 @@ import {
 import type { RunningOperator } from '../../../src/operator/operator.ts'
 import { canMount, smallVolume } from '../../support/small-volume.ts'
 import { access, eventually, freshNamespace } from '../kube/access.ts'
-import { type Any, conditionOf, database, find, installDefinitions, reason, startHere, userApply } from './harness.ts'
+import {
+  type Any,
+  conditionOf,
+  database,
+  find,
+  IMAGE,
+  installDefinitions,
+  reason,
+  startHere,
+  userApply,
+} from './harness.ts'
 
 const { kubeconfig = '', missing } = inject('controlPlane')
 const KVIDX = fileURLToPath(new URL('../../../bin/kvidx', import.meta.url))
@@ -35,9 +45,10 @@ const VOLUMES: Resource = {
 /** The operator asks the port of the pod's own address. */
 const ADDRESS = `127.88.${process.pid % 250}.2`
 const MIB = 1024 ** 2
+const LATER = 'kvidx.example/kvidx:2.0.0'
 
 // a real engine process on a real small volume, a real API server: only the kubelet and the storage's driver are missing
-describe.skipIf(missing || !canMount)('volumes that grow by themselves', { timeout: 120_000 }, () => {
+describe.skipIf(missing || !canMount)('databases that serve, without a kubelet', { timeout: 120_000 }, () => {
   let api: KubeClient
   let namespace: string
   let operator: RunningOperator
@@ -75,7 +86,7 @@ describe.skipIf(missing || !canMount)('volumes that grow by themselves', { timeo
   const asked = async (name: string) => (await claimOf(name)).spec.resources.requests.storage as string
 
   /** What the driver and the kubelet do: a bound volume of 64Mi, and a pod that serves. */
-  const run = async (name: string, className: string, autoGrow: object): Promise<Any> => {
+  const run = async (name: string, className: string, autoGrow: object, more: object = {}): Promise<Any> => {
     const storage = { size: '64Mi', storageClassName: `${namespace}-${className}`, autoGrow }
     await api.create(VOLUMES, {
       apiVersion: 'v1',
@@ -89,7 +100,7 @@ describe.skipIf(missing || !canMount)('volumes that grow by themselves', { timeo
         csi: { driver: 'kvidx.example', volumeHandle: name },
       },
     } as KubeObject)
-    const created = await userApply(api, database(namespace, name, { storage }))
+    const created = await userApply(api, database(namespace, name, { storage, ...more }))
     await eventually(
       () => claimOf(name),
       claim => claim?.status?.phase === 'Bound',
@@ -105,7 +116,7 @@ describe.skipIf(missing || !canMount)('volumes that grow by themselves', { timeo
     return created
   }
 
-  it('up to the limit, where the class can; the spec stays as it was', async () => {
+  it('grow by themselves up to the limit, where the class can; get a later image in their window; the spec stays as it was', async () => {
     const root = mkdtempSync(join(tmpdir(), 'kvidx-growth-'))
     const sidecar = await startSidecar(root, smallVolume(64))
     try {
@@ -118,7 +129,7 @@ describe.skipIf(missing || !canMount)('volumes that grow by themselves', { timeo
       const [created] = await Promise.all([
         run('grows', 'grows', limit),
         run('small', 'grows', { ...limit, maxSize: '64Mi' }),
-        run('fixed', 'fixed', limit),
+        run('fixed', 'fixed', limit, { updatePolicy: { type: 'Window', window: { schedule: '* * * * *' } } }),
         run('off', 'grows', { ...limit, enabled: false }),
       ])
       const set = (await find(api, STATEFUL_SETS, namespace, 'grows')) as Any
@@ -174,6 +185,33 @@ describe.skipIf(missing || !canMount)('volumes that grow by themselves', { timeo
         40_000,
       )
       expect(((await find(api, PODS, namespace, 'grows-0')) as Any).metadata.uid).toBe(uid)
+
+      // a later operator offers its image, and rolls it out where a window is open
+      await operator.stop()
+      operator = await startHere(kubeconfig, namespace, LATER)
+      const rolledOut = await eventually(
+        () => find(api, DATABASES, namespace, 'fixed'),
+        object => object?.status.image === LATER,
+        30_000,
+      )
+      expect(rolledOut?.status.updateAvailable).toBeUndefined()
+      await eventually(
+        () => find(api, STATEFUL_SETS, namespace, 'fixed'),
+        now => now?.spec.template.spec.containers[0].image === LATER,
+      )
+      const offered = await eventually(
+        () => find(api, DATABASES, namespace, 'off'),
+        object => object?.status.updateAvailable === LATER,
+        30_000,
+      )
+      expect(offered?.status.image).toBe(IMAGE)
+      const offers = await eventually(
+        () => api.list<Any>(EVENTS, { namespace }),
+        ({ items }) => items.some(event => event.reason === 'UpdateAvailable' && event.regarding.name === 'off'),
+      )
+      expect(
+        offers.items.filter(event => event.regarding.name === 'fixed' && event.reason === 'UpdateAvailable'),
+      ).toEqual([])
     } finally {
       sidecar.kill('SIGTERM')
       await once(sidecar, 'exit')
