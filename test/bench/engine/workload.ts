@@ -4,6 +4,8 @@ export interface Workload {
   readonly scattered: readonly bigint[]
   readonly lookups: readonly bigint[]
   readonly data: Uint8Array
+  /** As long, with other bytes. */
+  readonly otherData: Uint8Array
   /** Records of one commit. */
   readonly batch: number
 }
@@ -24,20 +26,48 @@ export function makeWorkload(records: number, dataBytes: number, batch: number):
     return key ?? 1n
   })
   const data = new Uint8Array(dataBytes).map((_, index) => (index * 31) % 251)
-  return { ascending, scattered, lookups, data, batch }
+  return { ascending, scattered, lookups, data, otherData: data.map(byte => byte ^ 0xff), batch }
 }
 
-/** One database under one loop. */
+/** Bytes of a record in a BINARY file before its data. */
+export const RECORD_HEADER = 32
+
+/** One database under one loop. What reads returns the bytes of data read, so that nothing can be optimised away. */
 export interface Loop {
-  insert(keys: readonly bigint[], data: Uint8Array, batch: number): void
-  /** Returns the bytes of data read, so that nothing can be optimised away. */
+  /** Puts new records, `batch` a commit. */
+  insert(keys: readonly bigint[], data: Uint8Array, batch: number): Promise<void>
+  /** Puts other data in the place of records that are there. */
+  overwrite(keys: readonly bigint[], data: Uint8Array, batch: number): Promise<void>
   get(keys: readonly bigint[]): number
   scan(): number
-  close(): void
+  /** All records as a kvidxkit BINARY file; returns its bytes without the header. */
+  exported(): Promise<number>
+  /** A BINARY file into an empty database of its own; durable at the end. */
+  imported(records: readonly Uint8Array[], count: number, batch: number): Promise<void>
+  close(): Promise<void>
 }
 
 export interface LoopMaker {
   readonly engine: string
   readonly name: 'raw' | 'ours'
   open(directory: string): Promise<Loop>
+}
+
+/** The records of a BINARY file, in pieces as they come from a socket. */
+export function binaryRecords(keys: readonly bigint[], data: Uint8Array): Uint8Array[] {
+  const pieces: Uint8Array[] = []
+  for (let start = 0; start < keys.length; start += 1000) {
+    const part = keys.slice(start, start + 1000)
+    const bytes = Buffer.alloc(part.length * (RECORD_HEADER + data.length))
+    part.forEach((key, index) => {
+      const at = index * (RECORD_HEADER + data.length)
+      bytes.writeBigUInt64LE(key, at)
+      bytes.writeBigUInt64LE(1n, at + 8)
+      bytes.writeBigUInt64LE(2n, at + 16)
+      bytes.writeBigUInt64LE(BigInt(data.length), at + 24)
+      bytes.set(data, at + RECORD_HEADER)
+    })
+    pieces.push(bytes)
+  }
+  return pieces
 }
