@@ -56,9 +56,10 @@ class LmdbWriter implements EngineWriter {
     let result: { readonly value: T } | undefined
     // inside the transaction its own pages would count
     if (freeSpace(this.#options.directory) < LOW) this.#reusable = this.figures().freeBytes
+    let before = 0
     try {
       this.#limit.begin()
-      const before = this.#limit.noted
+      before = this.#limit.noted
       this.#environment.root.transactionSync(() => {
         this.#transaction.begin()
         result = { value: body(this.#transaction) }
@@ -71,6 +72,8 @@ class LmdbWriter implements EngineWriter {
       this.#limit.forget()
       throw lmdbError(thrown, 'commit', this.#options.directory)
     }
+    // what is noted is an estimate from above
+    this.#environment.residency.read(Math.max(0, this.#limit.noted - before) / 4)
     if (result === undefined) throw new KvidxError('internal', 'LMDB did not run the transaction')
     return result.value
   }

@@ -4,12 +4,13 @@ import { createServer } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import type { EngineKind } from '../../../sidecar/engine/engine.ts'
 import { withDefaults } from '../../../src/api/v1alpha1/defaults.ts'
-import { renderSidecarConfig, sidecarConfig } from '../../../src/api/v1alpha1/sidecar-config.ts'
+import { type ConfigPaths, renderSidecarConfig, sidecarConfig } from '../../../src/api/v1alpha1/sidecar-config.ts'
 
 export interface BuiltSidecar {
   readonly pid: number
   /** `http://host:port` */
   readonly data: string
+  readonly operations: string
   stop(): Promise<void>
 }
 
@@ -17,14 +18,19 @@ const ROOT = fileURLToPath(new URL('../../..', import.meta.url))
 let built = false
 
 /** The bundle, as it runs in the image: from the sources each thread would carry the compiler's memory, too. */
-export async function startBuiltSidecar(directory: string, engine: EngineKind): Promise<BuiltSidecar> {
+export async function startBuiltSidecar(
+  directory: string,
+  engine: EngineKind,
+  options: { readonly spec?: object; readonly paths?: ConfigPaths } = {},
+): Promise<BuiltSidecar> {
   if (!built)
     execFileSync(process.execPath, ['scripts/build.ts'], { cwd: ROOT, stdio: ['ignore', 'ignore', 'inherit'] })
   built = true
   mkdirSync(directory, { recursive: true })
   const configFile = `${directory}.config.json`
-  const spec = withDefaults({ engine, storage: { size: '20Gi' } })
-  writeFileSync(configFile, renderSidecarConfig(sidecarConfig({ namespace: 'default', name: 'bench', spec })))
+  const spec = withDefaults({ engine, storage: { size: '20Gi' }, ...options.spec } as never) as never
+  const paths = options.paths && { paths: options.paths }
+  writeFileSync(configFile, renderSidecarConfig(sidecarConfig({ namespace: 'default', name: 'bench', spec, ...paths })))
   const [dataPort, opsPort] = [await freePort(), await freePort()]
   const child = spawn(
     process.execPath,
@@ -56,6 +62,7 @@ export async function startBuiltSidecar(directory: string, engine: EngineKind): 
   return {
     pid: child.pid ?? 0,
     data: `http://127.0.0.1:${dataPort}`,
+    operations: `http://127.0.0.1:${opsPort}`,
     async stop() {
       child.kill('SIGTERM')
       await ended

@@ -23,8 +23,9 @@ export function cpuOf(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / ticks
 }
 
-/** kvidxkit BINARY, made as it is sent. Keys ascend by `step`. */
-function* generated(count: number, step: number): Generator<Buffer> {
+/** kvidxkit BINARY, made as it is sent. Keys ascend by `step`; the data of all is the same. */
+function* generated(count: number, step: number, data: Uint8Array): Generator<Buffer> {
+  const size = 32 + data.length
   const header = Buffer.alloc(24)
   Buffer.from('004b564556494458', 'hex').copy(header)
   header.writeUInt32LE(1, 8)
@@ -32,13 +33,14 @@ function* generated(count: number, step: number): Generator<Buffer> {
   yield header
   for (let at = 0; at < count; ) {
     const part = Math.min(PART, count - at)
-    const chunk = Buffer.alloc(part * RECORD_BYTES, 'x')
+    const chunk = Buffer.allocUnsafe(part * size)
     for (let i = 0; i < part; i++) {
-      const offset = i * RECORD_BYTES
+      const offset = i * size
       chunk.writeBigUInt64LE(BigInt((at + i) * step), offset)
       chunk.writeBigUInt64LE(BigInt(at + i), offset + 8)
       chunk.writeBigUInt64LE(2n, offset + 16)
-      chunk.writeBigUInt64LE(BigInt(DATA), offset + 24)
+      chunk.writeBigUInt64LE(BigInt(data.length), offset + 24)
+      chunk.set(data, offset + 32)
     }
     at += part
     yield chunk
@@ -46,7 +48,12 @@ function* generated(count: number, step: number): Generator<Buffer> {
 }
 
 /** Replaces everything by so many records. */
-export async function importRecords(server: string, count: number, step = 1): Promise<void> {
+export async function importRecords(
+  server: string,
+  count: number,
+  step = 1,
+  data: Uint8Array = Buffer.alloc(DATA, 'x'),
+): Promise<void> {
   const sending = request(`${server}/v1/import?format=binary&clear=true`, { method: 'POST' })
   const answer = new Promise<string>((resolve, reject) => {
     sending.once('error', reject)
@@ -59,7 +66,7 @@ export async function importRecords(server: string, count: number, step = 1): Pr
     })
   })
   const gone = answer.catch(() => sending.destroy())
-  for (const chunk of generated(count, step)) {
+  for (const chunk of generated(count, step, data)) {
     if (sending.destroyed) break
     if (!sending.write(chunk)) await Promise.race([once(sending, 'drain'), gone])
   }
