@@ -192,7 +192,8 @@ export function lmdbFigures(environment: Environment, directory: string): Engine
   })
 }
 
-function checkFormat(file: string): void {
+/** Refuses what is no LMDB file of our data format; engine_corrupt, with `foreign: true` for kvidxkit's. An empty or missing file passes. */
+export function checkFormat(file: string): void {
   if (fileSize(file) === 0) return
   const header = Buffer.alloc(32)
   const descriptor = openSync(file, 'r')

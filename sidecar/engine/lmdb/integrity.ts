@@ -2,7 +2,7 @@ import { closeSync, openSync, readSync } from 'node:fs'
 import { KvidxError } from '../../../src/common/errors.ts'
 import type { IntegrityReport, Progress } from '../engine.ts'
 import { fileSize } from '../files.ts'
-import { dataFile } from './environment.ts'
+import { checkFormat, dataFile } from './environment.ts'
 import { checkPage, compareBytes, isBranch, type Node, nodesOf, type PageProblem } from './page.ts'
 
 const META_BYTES = 24
@@ -48,6 +48,8 @@ export function checkLmdb(directory: string, progress: Progress): IntegrityRepor
  */
 export function ensureSound(directory: string, suspected: boolean): void {
   const path = dataFile(directory)
+  // a file of another format is told as such, not as damage
+  checkFormat(path)
   if (fileSize(path) === 0 || !(suspected || isShort(path))) return
   const { problems } = checkLmdb(directory, () => false)
   if (problems.length > 0)
