@@ -35,7 +35,7 @@ describe.skipIf(!canBreak)('README, for somebody who has an empty cluster', () =
     const docker = `#!/bin/sh
 case "$1" in
   build) [ "$2" = -t ] && [ "$4" = . ] && exec ${JSON.stringify(process.execPath)} scripts/image.ts "$3" ;;
-  push) exec ${resolve(e2e.cluster ?? '')} image list | grep -q "$(echo "$2" | tr /: __)" ;;
+  push) ${resolve(e2e.cluster ?? '')} image list | grep -q "$(echo "$2" | tr /: __)"; exit ;;
 esac
 exit 1
 `
@@ -90,7 +90,7 @@ exit 1
     expect(await shell('kubectl describe kvdb orders')).toContain('Conditions:')
     const plan = `sed 's/^spec:.*/&\\n  tuning: { cacheSize: 64Mi }/' examples/minimal.yaml > ${directory}/changed.yaml
 bin/kvidx plan -f ${directory}/changed.yaml --server-side`
-    expect(await shell(plan)).toMatch(/restart/)
+    expect(await shell(plan)).toMatch(/pods: restart/)
     await shell(only(/^helm uninstall /))
     expect(await find('default', 'kvdb', 'orders')).not.toBeNull()
   })
