@@ -93,7 +93,7 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
     const report = await untilItWorks(open, attempts, stopping.signal)
     logger.info({ ...report, engine: database.engineVersion, lineage: database.lineage }, 'the database is open')
     await protection.settle()
-    database.onGivenUp = () => {
+    database.onCondemned = () => {
       reopening = reopen().catch(() => {})
     }
     await maintenance.start(report)
@@ -107,7 +107,7 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
     logger.info({ dataApi: servers.dataAddress, operations: servers.opsAddress, socket: servers.socketPath }, 'serving')
     return servers
   }
-  /** The database was closed while it served, for its damage or a full disk: its probes and ports stay. */
+  /** The engine reported damage while the database served: its probes and ports stay. */
   const reopen = async () => {
     const report = await untilItWorks(open, attempts, stopping.signal)
     unserved = undefined

@@ -96,8 +96,8 @@ export class LocalDatabase implements Database {
   readonly died: Promise<KvidxError> = this.#died.promise
   /** Called when the engine found a damaged page in passing. */
   onDamagedRead: () => void = () => {}
-  /** Called when the database was closed because it could not go on (damaged files, a full disk): `open` mends that. */
-  onGivenUp: (error: KvidxError) => void = () => {}
+  /** Called when the database no longer serves because its files are damaged: `open` carries out what the policy says. */
+  onCondemned: (error: KvidxError) => void = () => {}
   /** Called when a commit failed for want of space. */
   onNoSpace: (error: KvidxError) => void = () => {}
 
@@ -352,27 +352,15 @@ export class LocalDatabase implements Database {
     this.#failure = error
     this.#log.error({ problems }, 'the files of the database are damaged: it no longer serves')
     await writeSuspicion(this.layout, { ...(await readSuspicion(this.layout)), damage: error.message })
-    await this.#giveUp(session, error)
-    return error
-  }
-
-  /** The engine met a full disk in the middle of a write: it must be opened again, with the room that the ballast had. */
-  async #openAgain(session: Session, error: KvidxError): Promise<void> {
-    if (this.#session !== session || this.#lifecycle !== 'ready') return
-    this.#lifecycle = 'opening'
-    this.#failure = error
-    this.#log.error({ err: error }, 'the engine met a full disk: it is opened again')
-    this.onNoSpace(error)
-    await this.#giveUp(session, error)
-  }
-
-  async #giveUp(session: Session, error: KvidxError): Promise<void> {
     this.onSwap('before')
     this.#session = undefined
-    await session.close().catch((thrown: unknown) => this.#log.warn({ err: thrown }, 'the database did not close'))
+    await session
+      .close()
+      .catch((thrown: unknown) => this.#log.warn({ err: thrown }, 'the damaged database did not close'))
     this.#lock?.release()
     this.#lock = undefined
-    this.onGivenUp(error)
+    this.onCondemned(error)
+    return error
   }
 
   /** Takes over counters that a scan found, in a new epoch. */
@@ -541,9 +529,13 @@ export class LocalDatabase implements Database {
     session.writer.onCommit = state => {
       for (const listener of this.#listeners) listener(state)
     }
-    session.writer.onStuck = error => void this.#openAgain(session, error)
+    session.writer.onStuck = error => {
+      // the room of the ballast is what the next process opens the database with
+      this.onNoSpace(error)
+      session.writer.onFailure(error)
+    }
     session.writer.onFailure = error => {
-      if (this.#session !== session) return
+      if (this.#session !== session || this.#lifecycle === 'failed') return
       this.#fail(error, 'the writer died')
     }
   }

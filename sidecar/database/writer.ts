@@ -55,7 +55,7 @@ export class Writer {
   epochs: readonly EpochRecord[]
   /** Called with the state after each commit. */
   onCommit: (state: DatabaseState) => void = () => {}
-  /** Called when the engine says that it takes nothing more before it has been opened again. */
+  /** Called when the engine says that only a new process can go on. */
   onStuck: (error: KvidxError) => void = () => {}
   /** Called once, when the thread died. */
   onFailure: (error: KvidxError) => void = () => {}
@@ -267,7 +267,7 @@ export class Writer {
 
   #errorOf(plain: PlainError): KvidxError {
     const error = fromPlain(plain)
-    if (error.details.reopen === true) this.onStuck(error)
+    if (error.details.restart === true) this.onStuck(error)
     return error
   }
 

@@ -47,13 +47,14 @@ class Client {
     return status
   }
 
+  #next = 1
+
   /** Eight at a time until one is refused. */
   async fill(): Promise<number> {
-    let next = 1
     let refused = 0
     const writer = async () => {
-      while (refused === 0 && next < 4000) {
-        const status = await this.put(next++)
+      while (refused === 0 && this.#next < 4000) {
+        const status = await this.put(this.#next++)
         if (status >= 300) refused = status
       }
     }
@@ -86,12 +87,15 @@ const noSpace = async (here: SidecarHere) =>
   (await here.status()).health.causes.some((cause: { reason: string }) => cause.reason === 'NoSpace')
 
 describe.skipIf(!canMount).each<EngineKind>(['SQLite', 'LMDB', 'RocksDB'])('a full volume, %s', engine => {
-  test('refuses puts, takes removes, loses nothing and recovers by itself', { timeout: 120_000 }, async () => {
+  test('refuses puts, takes removes, loses nothing and recovers by itself', { timeout: 300_000 }, async () => {
     const { here, client, directory } = await begin(engine)
-    expect(await client.fill()).toBe(507)
-    const stored = client.acknowledged.size
-    expect(stored).toBeGreaterThan(50)
-    await vi.waitFor(async () => expect(await noSpace(here)).toBe(true), patience)
+    // the change log gives way first, and may make room again: full is what stays full
+    for (let stays = false; !stays; ) {
+      expect(await client.fill()).toBe(507)
+      await new Promise(resolve => setTimeout(resolve, 5000))
+      stays = await noSpace(here)
+    }
+    expect(client.acknowledged.size).toBeGreaterThan(50)
     const { health, ready } = await here.status()
     expect([health.state, ready]).toEqual(['DEGRADED', true])
     expect(existsSync(join(directory, 'ballast'))).toBe(false)
@@ -119,7 +123,7 @@ describe.skipIf(!canMount).each<EngineKind>(['SQLite', 'LMDB', 'RocksDB'])('a fu
     // what is in the log alone would need its room a second time
     await here.sidecar.database.runTask('checkpoint', {}, new AbortController().signal)
     const foreign = join(directory, '..', 'foreign')
-    eatEverything(foreign)
+    expect(eatEverything(foreign)).toBeGreaterThan(MIB)
     await vi.waitFor(async () => expect(await client.put(1000)).toBe(507), patience)
     await vi.waitFor(async () => expect(await noSpace(here)).toBe(true), patience)
     for (let key = 1; key <= 10; key++) expect(await client.remove(key), `remove ${key}`).toBeLessThan(300)
@@ -208,7 +212,7 @@ describe.skipIf(!canMount).each<EngineKind>(['SQLite', 'LMDB', 'RocksDB'])('a vo
 })
 
 /** Writes until not a byte more fits. */
-function eatEverything(path: string): void {
+function eatEverything(path: string): number {
   const file = openSync(path, 'w')
   let block = randomBytes(MIB)
   while (block.length > 0) {
@@ -220,5 +224,5 @@ function eatEverything(path: string): void {
     }
   }
   closeSync(file)
-  expect(statSync(path).size).toBeGreaterThan(MIB)
+  return statSync(path).size
 }

@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { KvidxError } from '../../../src/common/errors.ts'
+import { failpoint } from '../../../src/common/failpoint.ts'
 import type {
   EngineFigures,
   EngineOptions,
@@ -50,7 +51,7 @@ class RocksWriter implements EngineWriter {
   readonly #removed: Removed
   readonly #reclaimer: Reclaimer
   #active = false
-  /** Set once a write met a full disk: only opening again helps. */
+  /** Set once a write met a full disk: only a new process helps. */
   #full: KvidxError | undefined
 
   constructor(options: EngineOptions) {
@@ -100,17 +101,19 @@ class RocksWriter implements EngineWriter {
   }
 
   /**
-   * A write that found the disk full leaves the log broken. The library takes nothing more then, and some seconds later its own recovery writes to that log again, on
-   * which Debian's build aborts (WritableFileWriter::AssertFalseAndGetStatusForPrevError). So its threads are stopped; what is open can still be read.
+   * A write that found the disk full leaves the writer of the log in error. The library's own recovery, some seconds later, and its close write to that log again, on which
+   * Debian's build aborts (WritableFileWriter::AssertFalseAndGetStatusForPrevError, writable_file_writer.h:312). So its threads are stopped and it is never closed: a new process
+   * finds everything that was acknowledged in the log.
    */
   #write(): void {
     if (this.#full) throw this.#full
+    failpoint('rocksdb.write')
     try {
       this.#batch.write(this.#writeOptions)
     } catch (thrown) {
       if (!(thrown instanceof KvidxError) || thrown.code !== 'no_space') throw thrown
       this.#session.library.rocksdb_cancel_all_background_work(this.#database.handles.database, 0)
-      this.#full = new KvidxError('no_space', thrown.message, { reopen: true }, thrown)
+      this.#full = new KvidxError('no_space', thrown.message, { restart: true }, thrown)
       throw this.#full
     }
   }
@@ -201,7 +204,11 @@ class RocksWriter implements EngineWriter {
     this.#session.gate.close()
     const { library } = this.#session
     // Also what Normal and Off did not sync yet: a clean end loses nothing.
-    if (!this.#full) library.rocksdb_flush_wal(this.#database.handles.database, 1, this.#session.errorSlot)
+    if (this.#full) {
+      this.#session.end()
+      return
+    }
+    library.rocksdb_flush_wal(this.#database.handles.database, 1, this.#session.errorSlot)
     this.#view.free()
     this.#batch.free()
     this.#transaction.free()
