@@ -269,7 +269,7 @@ describe.skipIf(missing)('the pods of backups and restores', { timeout: 180_000 
     expect([restored.code, restored.notes]).toEqual([0, ''])
     expect(JSON.parse(restored.out)).toMatchObject({ phase: 'Completed', added: 0, removed: 0, changed: 0 })
     await api.delete(BACKUPS, { namespace, name: 'by-name' })
-    const verified = await pod('named-job', 'verify', '--name', 'by-name')
+    const verified = await pod('named-job', 'check', '--name', 'by-name')
     expect(verified.code, verified.log).toBe(0)
   })
 
