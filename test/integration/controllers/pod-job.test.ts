@@ -19,6 +19,8 @@ import { type Any, conditionOf, database, find, installDefinitions, userApply } 
 
 const { kubeconfig = '', missing } = inject('controlPlane')
 const ENTRY = fileURLToPath(new URL('../../support/sidecar-entry.ts', import.meta.url))
+/** A command is a process that has to start first, ms. */
+const START = 60_000
 const KVIDX = fileURLToPath(new URL('../../../bin/kvidx', import.meta.url))
 
 // the real engine process, the real program of the pods and a real API server: only the kubelet is missing
@@ -245,6 +247,7 @@ describe.skipIf(missing)('the pods of backups and restores', { timeout: 180_000 
     await eventually(
       () => find(api, BACKUPS, namespace, 'by-name'),
       record => record !== undefined,
+      START,
     )
     // what the operator would start
     expect((await pod('named-job', 'backup', '--name', 'by-name')).code).toBe(0)
@@ -263,6 +266,7 @@ describe.skipIf(missing)('the pods of backups and restores', { timeout: 180_000 
     const restore = (await eventually(
       async () => (await api.list<Any>(RESTORES, { namespace })).items.find(its => its.spec.from.backup === 'by-name'),
       record => record !== undefined,
+      START,
     )) as Any
     expect((await pod('named-job', 'restore', '--name', restore.metadata.name)).code).toBe(0)
     const restored = await restoring
