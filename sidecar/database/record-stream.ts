@@ -2,8 +2,9 @@ import { type EngineSnapshot, EVERY_KEY, type KeyRange, type ReadView } from '..
 import { createEncoder, ENCODER_CHUNK } from '../format/encode.ts'
 import { isVisible } from './committer.ts'
 import type { DatabaseState } from './database.ts'
-import { digestOfRecord, reduceDigest } from './digest.ts'
+import { CANONICAL_HEADER, digestOfCanonical, digestOfRecord, reduceDigest } from './digest.ts'
 import { changeFileHeader, FrameBuilder } from './frame.ts'
+import { PACK_CHUNK } from './packed-stream.ts'
 import { formatPosition } from './position.ts'
 import type { ScanTotals, StreamSpec } from './reader-protocol.ts'
 
@@ -136,8 +137,18 @@ function walkedExpiries(snapshot: EngineSnapshot): (frame: FrameBuilder) => bool
   }
 }
 
-/** Counts, sums and digests everything, in slices. `step` returns the totals when it is through. */
-export function totalsOf(snapshot: ReadView): { step(): ScanTotals | undefined; readonly seen: number } {
+/** Walks everything in slices. `step` returns the totals when it is through. */
+export interface Totals {
+  step(): ScanTotals | undefined
+  readonly seen: number
+}
+
+/** Counts, sums and digests everything. */
+export function totalsOf(view: ReadView | EngineSnapshot): Totals {
+  return ('pack' in view && packedTotals(view)) || scannedTotals(view)
+}
+
+function scannedTotals(snapshot: ReadView): Totals {
   let next = 0n
   let count = 0
   let dataBytes = 0
@@ -164,6 +175,47 @@ export function totalsOf(snapshot: ReadView): { step(): ScanTotals | undefined; 
       if (!stopped || last === undefined || last === LAST_KEY)
         return { count: BigInt(count), dataBytes: BigInt(dataBytes), digest, expiring: BigInt(expiring) }
       next = last + 1n
+      return undefined
+    },
+  }
+}
+
+/** A packed record is its canonical encoding but for the length in the place of the expiry. Undefined when there are too many expiries to hold. */
+function packedTotals(snapshot: EngineSnapshot): Totals | undefined {
+  const expiries = new Map<bigint, bigint>()
+  const most = Number(SORTED_EXPIRIES)
+  snapshot.scanExpiries(LAST_KEY, most + 1, ({ key, expiresAt }) => {
+    expiries.set(key, expiresAt)
+  })
+  if (expiries.size > most) return undefined
+  let target = Buffer.allocUnsafeSlow(PACK_CHUNK)
+  let next: bigint | undefined = 0n
+  let count = 0
+  let dataBytes = 0
+  let digest = 0n
+  let expiring = 0
+  return {
+    get seen() {
+      return count
+    },
+    step() {
+      const { bytes, needed, next: rest } = snapshot.pack({ start: next ?? 0n, end: LAST_KEY }, undefined, target)
+      if (bytes === 0 && rest !== undefined && needed > target.length) target = Buffer.allocUnsafeSlow(needed)
+      for (let at = 0; at < bytes; ) {
+        const length = target.readUInt32LE(at + CANONICAL_HEADER - 8)
+        const end = at + CANONICAL_HEADER + length
+        const expiresAt = expiries.size > 0 ? expiries.get(target.readBigUInt64LE(at)) : undefined
+        target.writeBigUInt64LE(expiresAt ?? 0n, at + CANONICAL_HEADER - 8)
+        if (expiresAt) expiring++
+        digest += digestOfCanonical(target.subarray(at, end))
+        count++
+        dataBytes += length
+        at = end
+      }
+      digest = reduceDigest(digest)
+      next = rest
+      if (rest === undefined)
+        return { count: BigInt(count), dataBytes: BigInt(dataBytes), digest, expiring: BigInt(expiring) }
       return undefined
     },
   }

@@ -17,7 +17,7 @@ for (const engine of ['SQLite', 'LMDB', 'RocksDB'] as const)
     beforeAll(async () => {
       directory = mkdtempSync(join(process.env.KVIDX_BENCH_DIR ?? tmpdir(), 'kvidx-transfer-'))
       sidecar = await startBuiltSidecar(join(directory, 'data'), engine)
-    }, 60_000)
+    }, 300_000)
     afterAll(async () => {
       await sidecar?.stop()
       rmSync(directory, { recursive: true, force: true })

@@ -75,7 +75,7 @@ function backup(server: string, store: string): { ended: Promise<void>; rss: () 
   let highest = 0
   const watch = setInterval(() => {
     try {
-      highest = memoryOf(child.pid ?? 0).highest
+      highest = Math.max(highest, memoryOf(child.pid ?? 0).highest)
     } catch {
       // it has just ended
     }
