@@ -113,7 +113,14 @@ group('every minute, to a volume', [
     async () => {
       const last = await newest('shelf')
       const source = { database: 'shelf', lineage: last.status.lineage, volume: { claimName: 'shelf-backups' } }
-      await applyDatabase(namespace, 'shelf-copy', { engine: 'LMDB', bootstrap: { restore: { source } } })
+      // the volume can be on one node alone, and the pod of its database has it
+      const beside = {
+        labelSelector: { matchLabels: { 'kvidx.io/database': 'shelf' } },
+        topologyKey: 'kubernetes.io/hostname',
+      }
+      const affinity = { podAffinity: { requiredDuringSchedulingIgnoredDuringExecution: [beside] } }
+      const podTemplate = { spec: { affinity } }
+      await applyDatabase(namespace, 'shelf-copy', { engine: 'LMDB', podTemplate, bootstrap: { restore: { source } } })
       await sameAgain('shelf-copy', last)
     },
   ],
