@@ -91,9 +91,10 @@ export class Maintenance {
     this.#board.start()
     this.#unregister = this.#settings.onChange(() => this.#board.reschedule())
     this.#stopSpace = this.#space.start()
+    // first: it says whether the clock is to be trusted
+    this.opened(report)
     this.#loop(LOOK, () => this.#look())
     this.#loop(LOOK_AT_VOLUME, () => this.#lookAtVolume())
-    this.opened(report)
   }
 
   /** Also after the database was closed for its damage and opened again. */
@@ -199,7 +200,8 @@ export class Maintenance {
   async #lookAtVolume(): Promise<void> {
     const { quarantine } = this.#settings.dynamic.recovery
     if (this.#figures) await this.#growth.look(this.#figures.freeBytes, this.#clock.now())
-    const gone = await this.#volume.look(quarantine, this.#clock.now())
+    const now = this.#database.board.has('ClockJump') ? undefined : this.#clock.now()
+    const gone = await this.#volume.look(quarantine, now)
     if (gone.length > 0) this.#log.info({ quarantine: gone }, 'removed old files from quarantine')
     await this.#database.refreshRecovery()
   }

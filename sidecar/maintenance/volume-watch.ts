@@ -21,9 +21,12 @@ export class VolumeWatch {
     this.#layout = layout
   }
 
-  /** Removes what is old (never the newest), and counts what stays. Returns the names that went. @param now Unix ms */
-  async look(keepMs: number, now: number): Promise<readonly string[]> {
-    const gone = await pruneQuarantine(this.#layout, keepMs, now)
+  /**
+   * Removes what is old (never the newest), and counts what stays. Returns the names that went.
+   * @param now Unix ms; undefined while the clock is not trusted: nothing is old then
+   */
+  async look(keepMs: number, now: number | undefined): Promise<readonly string[]> {
+    const gone = now === undefined ? [] : await pruneQuarantine(this.#layout, keepMs, now)
     const entries = await listQuarantine(this.#layout)
     const oldest = entries.at(-1)
     this.#quarantine = {

@@ -6,6 +6,7 @@ import type { EngineKind } from '../../sidecar/engine/engine.ts'
 import { type RunningSidecar, startSidecar } from '../../sidecar/main.ts'
 import { withDefaults } from '../../src/api/v1alpha1/defaults.ts'
 import { renderSidecarConfig, type SidecarConfig, sidecarConfig } from '../../src/api/v1alpha1/sidecar-config.ts'
+import type { Clock } from '../../src/common/clock.ts'
 
 /** A sidecar in this process, with a configuration file that a test may change. */
 export interface SidecarHere {
@@ -31,7 +32,7 @@ export function temporaryDirectory(): string {
 }
 
 export async function sidecarHere(
-  given: ConfigChange & { readonly engine?: EngineKind; readonly directory?: string } = {},
+  given: ConfigChange & { readonly engine?: EngineKind; readonly directory?: string; readonly clock?: Clock } = {},
 ): Promise<SidecarHere> {
   const root = temporaryDirectory()
   const directory = given.directory ?? join(root, 'volume')
@@ -48,16 +49,8 @@ export async function sidecarHere(
     writeFileSync(configFile, renderSidecarConfig(edit ? edit(config) : config))
   }
   configure({ spec: { monitoring: { logLevel: 'Error' } }, ...given })
-  const sidecar = await startSidecar({
-    configFile,
-    dataDirectory: directory,
-    host: '127.0.0.1',
-    opsHost: '127.0.0.1',
-    dataPort: 0,
-    opsPort: 0,
-    node: 'test',
-    pod: 'test',
-  })
+  const options = { host: '127.0.0.1', opsHost: '127.0.0.1', dataPort: 0, opsPort: 0, node: 'test', pod: 'test' }
+  const sidecar = await startSidecar({ ...options, configFile, dataDirectory: directory }, given.clock)
   onTestFinished(() => sidecar.stop())
   return {
     sidecar,
