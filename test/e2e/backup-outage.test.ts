@@ -24,6 +24,7 @@ group('an outage of the cluster’s controllers', [
   [
     'that two runs fall into is made up for by one, for the last of the two',
     async () => {
+      let away = false
       try {
         const backups = {
           destination: { volume: { size: '320Mi' } },
@@ -41,11 +42,14 @@ group('an outage of the cluster’s controllers', [
           expect(cronJob?.spec.suspend).toBe(false)
         })
         const began = Date.now()
-        await fault('kill-controller-manager', '105')
+        await fault('kill', 'kube-controller-manager')
+        away = true
         const missed = (Math.floor(began / MINUTE) + 2) * MINUTE
         expect(missed).toBeGreaterThan(began + MINUTE)
         await pause(began + 100_000 - Date.now())
         expect(await list(namespace, 'kvbak')).toEqual([])
+        await fault('start', 'kube-controller-manager')
+        away = false
         const [run] = await eventually(
           'the run was made up for',
           async () => {
@@ -64,6 +68,7 @@ group('an outage of the cluster’s controllers', [
         const names = (await list(namespace, 'kvbak', 'kvidx.io/schedule=minute')).map(({ metadata }) => metadata.name)
         expect(names.filter(name => name <= `orders-minute-${slot}z`)).toEqual([`orders-minute-${slot}z`])
       } finally {
+        if (away) await fault('start', 'kube-controller-manager')
         controllersBack.resolve()
       }
     },

@@ -54,7 +54,13 @@ exit 1
     // what a block leaves in the background ends with its shell
     succeed(
       'bash',
-      ['-euo', 'pipefail', '-c', `PATH=${directory}:$PATH; trap 'kill $(jobs -p) 2>/dev/null' EXIT\n${script}`],
+      [
+        '--norc',
+        '-euo',
+        'pipefail',
+        '-c',
+        `PATH=${directory}:$PATH; trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n${script}`,
+      ],
       {
         timeout: 170_000,
       },

@@ -1,7 +1,7 @@
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test, vi } from 'vitest'
-import { sidecarHere, temporaryDirectory } from '../../support/sidecar-here.ts'
+import { sidecarHere } from '../../support/sidecar-here.ts'
 
 const LOST = 'b9a6a2a4-4a50-4d4c-9d2a-2f3d3f1c5a11'
 const patience = { timeout: 15_000, interval: 100 }
@@ -9,7 +9,7 @@ const quiet = { monitoring: { logLevel: 'Error' } }
 
 describe('the configuration of a running process', () => {
   test('/status tells size, free bytes and quarantine of the volume', async () => {
-    const directory = join(temporaryDirectory(), 'volume')
+    const directory = await usedVolume()
     const old = join(directory, 'quarantine', '20200102T030405Z-restored')
     const newer = join(directory, 'quarantine', '20200103T030405Z-import')
     for (const [path, bytes] of [
@@ -19,7 +19,6 @@ describe('the configuration of a running process', () => {
       mkdirSync(path, { recursive: true })
       writeFileSync(join(path, 'main.db'), Buffer.alloc(bytes))
     }
-    writeFileSync(join(directory, 'identity.json'), IDENTITY)
     const { sidecar, status } = await sidecarHere({ directory })
     await sidecar.serving
     await vi.waitFor(async () => {
@@ -55,14 +54,13 @@ describe('the configuration of a running process', () => {
   })
 })
 
-const IDENTITY = JSON.stringify({
-  formatVersion: 1,
-  namespace: 'default',
-  name: 'orders',
-  lineage: LOST,
-  engine: 'SQLite',
-  created: 1,
-})
+/** A volume with the files of a database that was stopped. */
+async function usedVolume(): Promise<string> {
+  const { sidecar, directory } = await sidecarHere({ spec: quiet })
+  await sidecar.serving
+  await sidecar.stop()
+  return directory
+}
 
 describe('a start that failed', () => {
   test('for lost data is tried again when allowEmpty is set, in the same process', async () => {
@@ -80,14 +78,15 @@ describe('a start that failed', () => {
   })
 
   test('for a foreign volume is tried again when it is adopted', async () => {
-    const directory = join(temporaryDirectory(), 'volume')
-    mkdirSync(directory)
-    writeFileSync(join(directory, 'identity.json'), IDENTITY.replace('orders', 'invoices'))
+    const directory = await usedVolume()
+    const file = join(directory, 'identity.json')
+    const identity = JSON.parse(readFileSync(file, 'utf8')) as { lineage: string }
+    writeFileSync(file, JSON.stringify({ ...identity, name: 'invoices' }))
     const { sidecar, status, configure } = await sidecarHere({ directory, spec: quiet })
     await vi.waitFor(async () => expect((await status()).failure?.code).toBe('foreign_volume'), patience)
-    configure({ spec: { ...quiet, bootstrap: { adopt: LOST } } })
+    configure({ spec: { ...quiet, bootstrap: { adopt: identity.lineage } } })
     await sidecar.serving
-    expect((await status()).lineage).toBe(LOST)
+    expect((await status()).lineage).toBe(identity.lineage)
     expect((await status()).start.volume).toBe('adopted')
   })
 
