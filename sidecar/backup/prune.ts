@@ -11,14 +11,18 @@ import {
 } from './retention.ts'
 import type { BackupStore } from './store/store.ts'
 
-/** Files without a manifest and uploads that were never completed are left alone for so long: their maker may live. */
-export const UNFINISHED_GRACE_MS = 24 * 3_600_000
+/** Files without a manifest and uploads that were never completed are left alone until something so much newer is stored: their maker may live. */
+const UNFINISHED_GRACE_MS = 24 * 3_600_000
+/** A clock that is further ahead of the newest that is stored lets nothing more go: two daily backups are so far apart. */
+const AHEAD_MS = 24 * 3_600_000
 
 /** A retention plan with what it would remove, for people (`--dry-run`) and for `prune`. */
 export interface PrunePlan extends RetentionPlan {
   readonly catalog: LineageCatalog
   /** Directories without a manifest, old enough. */
   readonly unfinished: LineageCatalog['unfinished']
+  /** Unfinished work that is older has no maker any more, Unix ms. */
+  readonly deadBefore: number
 }
 
 export interface PruneResult {
@@ -33,13 +37,15 @@ export interface PruneResult {
 
 /** What the policy would do with a lineage. Pure but for the time zone data. Damaged backups are never in it: a person decides on those. @param now Unix ms */
 export function planPrune(catalog: LineageCatalog, policy: RetentionPolicy, now: number): PrunePlan {
-  const plan = planRetention(
-    { backups: catalog.backups.map(retained), segments: catalog.segments.map(retainedSegment), epochs: catalog.epochs },
-    policy,
-    now,
-  )
-  const unfinished = catalog.unfinished.filter(item => now - item.modified >= UNFINISHED_GRACE_MS)
-  return { ...plan, catalog, unfinished }
+  const backups = catalog.backups.map(retained)
+  const segments = catalog.segments.map(retainedSegment)
+  // a clock that is far ahead puts every moment outside the window; what is stored tells how late it is at least
+  const times = [...backups, ...segments].map(({ time }) => time).concat(catalog.unfinished.map(item => item.modified))
+  const newest = times.reduce((most, time) => Math.max(most, time), 0)
+  const plan = planRetention({ backups, segments, epochs: catalog.epochs }, policy, Math.min(now, newest + AHEAD_MS))
+  const deadBefore = Math.min(now, newest) - UNFINISHED_GRACE_MS
+  const unfinished = catalog.unfinished.filter(item => item.modified <= deadBefore)
+  return { ...plan, catalog, unfinished, deadBefore }
 }
 
 /** A backup as retention sees it. */
@@ -66,12 +72,7 @@ function retainedSegment({ key, epoch, first, last, modified }: LineageCatalog['
  * Removes what the plan lets go. A manifest goes first: from then on there is no backup, whatever remains of its files. Increments go before what they continue.
  * Errors: the store's, but not store_denied, which is counted.
  */
-export async function prune(
-  store: BackupStore,
-  plan: PrunePlan,
-  now: number,
-  signal?: AbortSignal,
-): Promise<PruneResult> {
+export async function prune(store: BackupStore, plan: PrunePlan, signal?: AbortSignal): Promise<PruneResult> {
   const remover = new Remover(store, signal)
   const gone = (decisions: readonly Decision[]) =>
     new Set(decisions.filter(decision => !decision.keep).map(decision => decision.id))
@@ -85,7 +86,7 @@ export async function prune(
   let uploads = 0
   const { namespace, database, lineage } = plan.catalog.home
   for (const partial of await store.listPartial(`${namespace}/${database}/${lineage}/`, signal)) {
-    if (now - partial.modified < UNFINISHED_GRACE_MS) continue
+    if (partial.modified > plan.deadBefore) continue
     await store.removePartial(partial, signal)
     uploads++
   }

@@ -39,12 +39,11 @@ export function backupPruneCommand(io: Io): Command {
         const { readLineage } = await import('../../sidecar/backup/catalog.ts')
         const { planPrune, prune } = await import('../../sidecar/backup/prune.ts')
         const policy = policyOf(flags)
-        const now = systemClock.now()
-        const plan = planPrune(await readLineage(context.store, home), policy, now)
+        const plan = planPrune(await readLineage(context.store, home), policy, systemClock.now())
         const gone = plan.backups.filter(decision => !decision.keep)
         const segments = plan.segments.filter(decision => !decision.keep).length
         if (flags.output === 'json') {
-          const result = flags.dryRun ? undefined : await prune(context.store, plan, now)
+          const result = flags.dryRun ? undefined : await prune(context.store, plan)
           const document = {
             dryRun: flags.dryRun === true,
             backups: plan.backups,
@@ -58,7 +57,7 @@ export function backupPruneCommand(io: Io): Command {
           await write(io.output, `${keep ? 'keep  ' : 'remove'}  ${id}  ${reasons.join('; ')}\n`)
         await write(io.output, `${segments} of ${plan.segments.length} segments go\n`)
         if (flags.dryRun) return
-        const result = await prune(context.store, plan, now)
+        const result = await prune(context.store, plan)
         await write(
           io.output,
           `removed ${result.backups} of ${gone.length} backups, ${result.segments} segments, ${result.unfinished} unfinished, ${formatBytes(result.bytes)}\n`,

@@ -142,14 +142,13 @@ function pruneJob(io: Io): Command {
         const { planPrune, prune } = await import('../../sidecar/backup/prune.ts')
         const { retention, timeZone } = backup
         const { window: windowMs, managedBy, ...counts } = retention
-        const now = systemClock.now()
         const plan = planPrune(
           await readLineage(context.store, home, context.signal),
           { ...counts, windowMs, timeZone },
-          now,
+          systemClock.now(),
         )
         const idle = flags.dryRun || managedBy === 'Store'
-        const result = idle ? undefined : await prune(context.store, plan, now, context.signal)
+        const result = idle ? undefined : await prune(context.store, plan, context.signal)
         const gone = plan.backups.filter(decision => !decision.keep).map(decision => decision.id)
         await finish(io, flags, {
           phase: 'Completed',

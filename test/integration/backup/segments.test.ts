@@ -1,5 +1,8 @@
+import { utimesSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { Segment } from '../../../sidecar/backup/catalog.ts'
+import { backupFull } from '../../../sidecar/backup/backup.ts'
+import type { Backup, Segment } from '../../../sidecar/backup/catalog.ts'
 import { resolveChain } from '../../../sidecar/backup/chain.ts'
 import { readSegment } from '../../../sidecar/backup/change-file.ts'
 import { compactSegments, planCompaction } from '../../../sidecar/backup/compaction.ts'
@@ -7,6 +10,7 @@ import { KeyRing, masterKey } from '../../../sidecar/backup/key-ring.ts'
 import { planPrune, prune } from '../../../sidecar/backup/prune.ts'
 import { stageRestore } from '../../../sidecar/backup/restore.ts'
 import { lastShipped, SegmentShipper, writeEpochs, writeSegment } from '../../../sidecar/backup/segments.ts'
+import { snapshotOf } from '../../../sidecar/backup/snapshot-source.ts'
 import { readAll } from '../../../sidecar/backup/store/body.ts'
 import { DirectoryStore } from '../../../sidecar/backup/store/directory.ts'
 import { FrameBuilder, FrameSplitter, readFrameHeader } from '../../../sidecar/database/frame.ts'
@@ -231,30 +235,39 @@ describe('compaction and pruning', () => {
     expect(reached.digest).toBe(source.database.state.digest)
   })
 
+  /** Of a schedule and not to be verified: good at once, and nobody's to keep. */
+  async function scheduled(name: string): Promise<void> {
+    const snapshot = await snapshotOf(source.database, source.signal)
+    await backupFull(source.context, { home: source.home, name, verify: false, schedule: 'daily' }, snapshot)
+    snapshot.release()
+  }
+
+  /** The files of a backup that never got its manifest. */
+  async function unfinished(age: number): Promise<void> {
+    const { path } = (await source.catalog()).backups[0] as Backup
+    const key = path.replace(/Z-[^/]+\/$/, 'Z-dead/records.kvidx.zst')
+    await source.store.put(key, Buffer.from('half'))
+    const seconds = (Date.now() - age) / 1000
+    utimesSync(join(source.root, 'store', key), seconds, seconds)
+  }
+
   it('prunes what retention lets go, manifest first, and leaves what is unfinished alone for a day', async () => {
     const policy = { daily: 0, weekly: 0, monthly: 0, last: 1, windowMs: 0, timeZone: 'Etc/UTC' }
     await source.churn(random, 20)
-    // of a schedule, so that they are not hand-made
-    const { snapshotOf } = await import('../../../sidecar/backup/snapshot-source.ts')
-    const { backupFull } = await import('../../../sidecar/backup/backup.ts')
     for (const name of ['one', 'two', 'three']) {
-      const snapshot = await snapshotOf(source.database, source.signal)
-      await backupFull(source.context, { home: source.home, name, verify: false, schedule: 'daily' }, snapshot)
-      snapshot.release()
+      await scheduled(name)
       await source.churn(random, 5)
     }
-    const byHand = await source.full('by-hand')
+    await source.full('by-hand')
     await ship(START)
-    const dead = `${byHand.path.replace(/[^/]+\/$/, '')}20200101T000000000Z-dead/records.kvidx.zst`
-    await source.store.put(dead, Buffer.from('half'))
-    const catalog = await source.catalog()
-    expect(catalog.unfinished).toHaveLength(1)
-    const soon = planPrune(catalog, policy, Date.now())
+    await unfinished(DAY / 2)
+    const soon = planPrune(await source.catalog(), policy, Date.now())
+    expect(soon.catalog.unfinished).toHaveLength(1)
     expect(soon.backups.every(decision => decision.keep)).toBe(true)
     expect(soon.unfinished).toEqual([])
-    const later = Date.now() + 3 * DAY
-    const plan = planPrune(catalog, policy, later)
-    const result = await prune(source.store, plan, later)
+    await unfinished(2 * DAY)
+    const plan = planPrune(await source.catalog(), policy, Date.now() + 3 * DAY)
+    const result = await prune(source.store, plan)
     expect(result).toMatchObject({ backups: 2, unfinished: 1, denied: 0 })
     const left = await source.catalog()
     // the newest good one by its rule, and the hand-made one for good
@@ -263,10 +276,23 @@ describe('compaction and pruning', () => {
     expect(left.damaged).toEqual([])
   })
 
+  it('keeps the recovery window, and what is being uploaded, whatever a clock says that is years ahead', async () => {
+    const policy = { daily: 0, weekly: 0, monthly: 0, last: 1, windowMs: 7 * DAY, timeZone: 'Etc/UTC' }
+    await scheduled('first')
+    await source.churn(random, 40)
+    await ship(START)
+    await scheduled('second')
+    await unfinished(DAY / 2)
+    const plan = planPrune(await source.catalog(), policy, Date.now() + 3000 * DAY)
+    expect(plan.segments.length).toBeGreaterThan(0)
+    for (const { keep, id } of [...plan.segments, ...plan.backups]) expect([id, keep]).toEqual([id, true])
+    expect(await prune(source.store, plan)).toMatchObject({ backups: 0, segments: 0, unfinished: 0, uploads: 0 })
+  })
+
   it('prunes nothing of an empty or missing store', async () => {
     const policy = { daily: 0, weekly: 0, monthly: 0, last: 0, windowMs: 0, timeZone: 'Etc/UTC' }
     const plan = planPrune(await source.catalog(), policy, Date.now())
-    expect(await prune(source.store, plan, Date.now())).toMatchObject({ backups: 0, segments: 0 })
+    expect(await prune(source.store, plan)).toMatchObject({ backups: 0, segments: 0 })
     const { readLineage } = await import('../../../sidecar/backup/catalog.ts')
     await expect(readLineage(new DirectoryStore('/nonexistent-kvidx'), source.home)).rejects.toMatchObject({
       code: 'store_unreachable',
