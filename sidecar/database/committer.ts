@@ -1,4 +1,5 @@
 import { KvidxError } from '../../src/common/errors.ts'
+import { failpoint } from '../../src/common/failpoint.ts'
 import type { EngineWriter, KeyRange, StoredRecord, WriteTransaction } from '../engine/engine.ts'
 import type { DatabaseState } from './database.ts'
 import { digestOfRecord, reduceDigest } from './digest.ts'
@@ -178,6 +179,7 @@ export class Committer {
       }
       transaction.appendLog({ firstSeq: first.seq, lastSeq, frame })
       transaction.putMeta(META.state, encodeState(after))
+      failpoint('commit.within')
     })
     // only now: had the engine thrown, nothing would have changed
     this.#state = after

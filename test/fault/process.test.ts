@@ -61,6 +61,41 @@ describe.each(ENGINES)('%s', engine => {
     expect(await write).toBe(201)
   })
 
+  test('no write is acknowledged before its commit: killed within it, nobody was told of success', {
+    timeout: 60_000,
+  }, async () => {
+    const directory = newDirectory()
+    const sidecar = await startSidecarProcess(directory, engine, {
+      env: { KVIDX_FAILPOINTS: 'commit.within=2*sleep(60000)' },
+    })
+    onTestFinished(() => sidecar.kill('SIGKILL'))
+    const answers = new Map<number, number>()
+    const write = async (key: number) => {
+      try {
+        answers.set(key, await put(sidecar.data, key, `value ${key}`))
+      } catch {
+        // killed before an answer
+      }
+    }
+    await write(0)
+    // one group is held in its transaction, what comes meanwhile waits for the writer
+    const writes = [write(1)]
+    await new Promise(resolve => setTimeout(resolve, 500))
+    for (let key = 2; key <= 20; key++) writes.push(write(key))
+    await new Promise(resolve => setTimeout(resolve, 1500))
+    await sidecar.kill('SIGKILL')
+    await Promise.all(writes)
+    const again = await startSidecarProcess(directory, engine)
+    onTestFinished(() => again.kill('SIGKILL'))
+    const stored = async (key: number) => (await fetch(`${again.data}/v1/records/${key}`)).status === 200
+    const lost: number[] = []
+    for (const [key, status] of answers) if (status < 300 && !(await stored(key))) lost.push(key)
+    expect(lost, 'keys whose writers were told of success').toEqual([])
+    // else nothing was held
+    expect([...answers]).toEqual([[0, 201]])
+    expect(await stored(1)).toBe(false)
+  })
+
   test('SIGTERM under load loses nothing that was acknowledged and leaves the marker', {
     timeout: 60_000,
   }, async () => {
