@@ -1,6 +1,7 @@
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { DirectoryStore } from '../../../sidecar/backup/store/directory.ts'
 import { kvidx } from '../cli/harness.ts'
 import { type Running, remove, startRunning } from './running.ts'
 
@@ -121,6 +122,50 @@ describe('a backup job', () => {
       .split('\n')
       .map(line => JSON.parse(line))
     expect(results.map(({ result }: { result: string }) => result).sort()).toEqual(['Failed', 'Verified', 'Verified'])
+  })
+})
+
+describe('a Full that nobody asked to verify', () => {
+  const HARM: Record<string, (file: string) => void> = {
+    damaged: file => {
+      const bytes = readFileSync(file)
+      bytes[bytes.length - 5]! ^= 1
+      writeFileSync(file, bytes)
+    },
+    truncated: file => truncateSync(file, statSync(file).size - 9),
+    lost: file => rmSync(file),
+  }
+  let other: Running
+  beforeAll(async () => {
+    other = await startRunning()
+    await other.put(1, 'one')
+  })
+  afterAll(async () => {
+    await other.stop()
+    remove(other)
+  })
+  const make = (name: string) =>
+    kvidx(['job', 'backup', '--config', other.configFile, '--server', other.url, '--name', name])
+
+  test('is Completed when the store has it', async () => {
+    const ran = await make('sound')
+    expect([ran.code, json(ran.out)]).toMatchObject([0, { phase: 'Completed', verification: 'Skipped' }])
+  })
+
+  test.each(Object.keys(HARM))('is read back all the same: what the store has %s is not Completed', async harm => {
+    const { put } = DirectoryStore.prototype
+    const store = vi.spyOn(DirectoryStore.prototype, 'put').mockImplementation(async function (
+      this: DirectoryStore,
+      key,
+      ...rest
+    ) {
+      await put.call(this, key, ...rest)
+      HARM[harm]?.(join(other.backups, key))
+    })
+    const ran = await make(harm).finally(() => store.mockRestore())
+    expect(json(ran.out)).toMatchObject({ phase: 'Failed', code: 'backup_corrupt' })
+    expect(ran.code).not.toBe(0)
+    expect((await other.status()).backup.lastSuccessful.name).toBe('sound')
   })
 })
 
