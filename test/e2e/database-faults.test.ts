@@ -17,13 +17,20 @@ let client: Client
 const operators = (): Promise<readonly Manifest[]> =>
   list(e2e.operatorNamespace, 'pods', 'app.kubernetes.io/component=operator')
 
+/** Waits for one that is there: the lease of a pod that is gone lives for 15 s. */
 async function leader(): Promise<Manifest> {
-  const lease = await get(e2e.operatorNamespace, 'lease', 'kvidx-operator')
-  const holder = String(lease.spec.holderIdentity)
-  const pods = await operators()
-  const found = pods.find(({ metadata }) => holder.startsWith(metadata.name))
-  expect(found, `${holder} of ${pods.map(({ metadata }) => metadata.name)}`).toBeDefined()
-  return found as Manifest
+  return eventually(
+    'an operator leads',
+    async () => {
+      const lease = await get(e2e.operatorNamespace, 'lease', 'kvidx-operator')
+      const holder = String(lease.spec.holderIdentity)
+      const pods = await operators()
+      const found = pods.find(({ metadata }) => holder.startsWith(metadata.name))
+      expect(found, `${holder} of ${pods.map(({ metadata }) => metadata.name)}`).toBeDefined()
+      return found as Manifest
+    },
+    { timeout: 60_000 },
+  )
 }
 
 /** An edit that only a working operator carries out, into the configuration that the pod reads. */
