@@ -30,5 +30,7 @@ traces_of_process() { # PID: a line when it is of our cluster: what we start nam
     *"$RUN"* | *"$STATE"/*) ;;
     *) grep -qs kvidx-node "/proc/$1/cgroup" || return 0 ;;
   esac
+  # a process at its very end has no command line any more, and is no trace
+  [ -n "${command// /}" ] || return 0
   echo "process ${command:0:120}"
 }
