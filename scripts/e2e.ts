@@ -3,13 +3,12 @@
 //   --image TAG        with KUBECONFIG set: that cluster, and an image that its nodes can get
 //   --keep             leaves chart and cluster as they are in the end
 // The last line is `N passed, N failed`.
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join, relative, resolve } from 'node:path'
+import { relative, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { CLUSTER, clusterEnvironment, clusterRuns } from './cluster-tools.ts'
 import { buildImage, DEFAULT_TAG } from './image.ts'
 import { must, run } from './run.ts'
+import { brokenFiles, runVitest } from './vitest-report.ts'
 
 const NAMESPACE = 'kvidx-system'
 const RELEASE = 'kvidx-operator'
@@ -127,39 +126,24 @@ async function install(): Promise<void> {
 }
 
 async function test(): Promise<void> {
-  const directory = mkdtempSync(join(tmpdir(), 'kvidx-e2e-'))
-  const file = join(directory, 'report.json')
-  const reporters = ['--reporter=verbose', '--reporter=json', `--outputFile.json=${file}`]
   const variables = {
     KVIDX_E2E_IMAGE: image,
     KVIDX_E2E_OPERATOR_NAMESPACE: NAMESPACE,
     KVIDX_E2E_CLUSTER: existing ? '' : resolve(CLUSTER),
     KVIDX_E2E_AUDIT_LOG: existing ? '' : await auditLog(),
   }
-  const { code } = await run('vitest', ['run', '--config', 'vitest.e2e.config.ts', ...reporters, ...positionals], {
+  const { code, files } = await runVitest(['--config', 'vitest.e2e.config.ts', ...positionals], {
+    reporter: 'verbose',
     env: { ...env, ...variables },
   })
   lap('tests')
-  const report = JSON.parse(readFileSync(file, 'utf8')) as {
-    testResults: {
-      name: string
-      startTime: number
-      endTime: number
-      status: string
-      assertionResults: { fullName: string; status: string }[]
-    }[]
-  }
-  rmSync(directory, { recursive: true, force: true })
-  for (const { name, startTime, endTime, assertionResults } of report.testResults.toSorted(byStart))
+  for (const { name, startTime, endTime, assertionResults } of files.toSorted(byStart))
     laps.push(`${seconds(endTime - startTime)}    ${relative('.', name)}: ${assertionResults.length} tests`)
-  const tests = report.testResults.flatMap(({ assertionResults }) => assertionResults)
-  const broken = report.testResults.filter(
-    ({ status, assertionResults }) => status === 'failed' && !assertionResults.some(test => test.status === 'failed'),
-  )
+  const tests = files.flatMap(({ assertionResults }) => assertionResults)
   const skipped = tests.filter(({ status }) => status !== 'passed' && status !== 'failed')
   for (const { fullName } of skipped) console.log(`SKIPPED: ${fullName}`)
   passed += tests.filter(({ status }) => status === 'passed').length
-  failed += tests.filter(({ status }) => status === 'failed').length + broken.length
+  failed += tests.filter(({ status }) => status === 'failed').length + brokenFiles(files).length
   if (process.env.CI === 'true') failed += skipped.length
   if (code !== 0 && failed === 0) failed = 1
 }

@@ -1,18 +1,7 @@
 // `npm run test:fault [-- --short] [-- VITEST ARGUMENTS]`: kill -9, power loss, full disks, damaged files and stores.
 //   --short   the selection of CI: every kind of fault, few repetitions; about five minutes on two quiet cores
 // Set KVIDX_FAULT_SEED to repeat a run. The last line is `N passed, N failed`.
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { run } from './run.ts'
-
-interface Report {
-  readonly testResults: readonly {
-    readonly name: string
-    readonly status: string
-    readonly assertionResults: readonly { readonly fullName: string; readonly status: string }[]
-  }[]
-}
+import { brokenFiles, runVitest } from './vitest-report.ts'
 
 const SHORT = {
   KVIDX_FAULT_CYCLES: '4',
@@ -29,22 +18,12 @@ const LONG = ['backup-memory', 'transfer-memory', 'no-space'].flatMap(name => [
 const args = process.argv.slice(2)
 const short = args.includes('--short')
 const filters = args.filter(arg => arg !== '--short')
-const directory = mkdtempSync(join(tmpdir(), 'kvidx-fault-'))
-const file = join(directory, 'report.json')
-const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${file}`]
 const env = short ? { ...SHORT, ...process.env } : process.env
-const { code } = await run('vitest', ['run', '--project', 'fault', ...reporters, ...(short ? LONG : []), ...filters], {
-  env,
-})
-const { testResults } = JSON.parse(readFileSync(file, 'utf8')) as Report
-rmSync(directory, { recursive: true, force: true })
+const { code, files } = await runVitest(['--project', 'fault', ...(short ? LONG : []), ...filters], { env })
 
-const tests = testResults.flatMap(({ assertionResults }) => assertionResults)
+const tests = files.flatMap(({ assertionResults }) => assertionResults)
 const count = (wanted: string) => tests.filter(({ status }) => status === wanted).length
-// a file that cannot be loaded has no tests to count, and is one failure
-const broken = testResults.filter(
-  ({ status, assertionResults }) => status === 'failed' && !assertionResults.some(test => test.status === 'failed'),
-)
+const broken = brokenFiles(files)
 for (const { name } of broken) console.log(`FAILED: ${name} did not run`)
 const skipped =
   filters.length > 0 ? [] : tests.filter(({ status }) => ['skipped', 'pending', 'disabled'].includes(status))

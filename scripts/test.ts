@@ -1,16 +1,7 @@
 // `npm test`: lint, then unit and integration tests. The last lines say what ran, and which engines.
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { lint } from './lint.ts'
 import { run } from './run.ts'
-
-interface FileResult {
-  readonly name: string
-  readonly status: string
-  readonly message?: string
-  readonly assertionResults: readonly { readonly fullName: string; readonly status: string }[]
-}
+import { brokenFiles, runVitest, type TestFile } from './vitest-report.ts'
 
 const ENGINES = ['SQLite', 'LMDB', 'RocksDB']
 const inCi = process.env.CI === 'true'
@@ -19,36 +10,23 @@ const began = performance.now()
 const checks = await lint()
 const filters = process.argv.slice(2)
 const exitCodes: number[] = []
-const directory = mkdtempSync(join(tmpdir(), 'kvidx-test-'))
-const results: FileResult[] = []
+const results: TestFile[] = []
 await vitest('unit', 'integration')
 // on a machine that builds its API server just now, the tests above ran meanwhile
 if (inCi) await run('test/cluster/cluster', ['build', '--control-plane'])
 await vitest('kubernetes')
-rmSync(directory, { recursive: true, force: true })
 
 async function vitest(...projects: string[]): Promise<void> {
-  const file = join(directory, `${projects.join('-')}.json`)
   const selected = projects.flatMap(project => ['--project', project])
-  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${file}`]
-  const { code } = await run('vitest', ['run', '--passWithNoTests', ...selected, ...reporters, ...filters])
+  const { code, files } = await runVitest(['--passWithNoTests', ...selected, ...filters])
   exitCodes.push(code)
-  try {
-    const report = JSON.parse(readFileSync(file, 'utf8')) as { testResults: FileResult[] }
-    results.push(...report.testResults)
-  } catch (error) {
-    // without tests there is no report; every other reason shows in the exit code as well
-    if (code !== 0) console.error(`vitest left no report: ${error}`)
-  }
+  results.push(...files)
 }
 
 const tests = results.flatMap(({ assertionResults }) => assertionResults)
 const passed = tests.filter(({ status }) => status === 'passed')
 const notRun = tests.filter(({ status }) => status !== 'passed' && status !== 'failed')
-// a file that cannot be loaded has no tests to count, and is one failure
-const broken = results.filter(
-  ({ status, assertionResults }) => status === 'failed' && !assertionResults.some(test => test.status === 'failed'),
-)
+const broken = brokenFiles(results)
 const problems = [
   ...checks.filter(({ ok }) => !ok).map(({ name }) => `${name} found something`),
   ...broken.map(({ name, message }) => `${name} did not run: ${message?.split('\n')[0] ?? ''}`),

@@ -12,7 +12,7 @@ import type { Repair } from './database/recovery.ts'
 import { type BootstrapStatus, seedOf } from './restore/bootstrap.ts'
 import type { FillProgress } from './restore/fill.ts'
 import { RestoreRunner } from './restore/in-place.ts'
-import { listQuarantine, pruneQuarantine, removeQuarantined } from './restore/quarantine.ts'
+import { listQuarantine, removeQuarantined } from './restore/quarantine.ts'
 import { repairOf } from './restore/repair.ts'
 import type { AdminServices } from './server/services.ts'
 import type { Seed } from './volume/seed.ts'
@@ -108,7 +108,6 @@ export class Protection {
     this.#serving = true
     this.#continuous?.start()
     this.#followStore()
-    await this.#tidy()
   }
 
   /** The mounted configuration changed. */
@@ -166,16 +165,7 @@ export class Protection {
     else
       this.#then(async () => {
         if (this.#serving) await this.#continuous?.resume()
-        await this.#tidy()
       })
-  }
-
-  async #tidy(): Promise<void> {
-    const { layout, config, board } = this.#database
-    // how old something is, only a clock that is trusted can say
-    if (board.has('ClockJump')) return
-    const gone = await pruneQuarantine(layout, config.quarantine.keepMs, this.#clock.now())
-    if (gone.length > 0) this.#log.info({ gone }, 'quarantine: what is old enough was removed')
   }
 
   #then(work: () => Promise<void>): void {

@@ -77,7 +77,6 @@ export async function databaseConfigOf(config: SidecarConfig, options: SidecarOp
       ...(dynamic.recovery.allowEmpty !== undefined && { allowEmpty: dynamic.recovery.allowEmpty }),
     },
     lockTimeout: 0,
-    quarantine: { keepMs: dynamic.recovery.quarantine },
   }
 }
 

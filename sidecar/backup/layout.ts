@@ -10,7 +10,7 @@ export const EXPIRIES = 'expiries.bin.zst'
 export const CHANGES = 'changes.kvc.zst'
 export const ENCRYPTED_SUFFIX = '.enc'
 /** In `changes/`, beside the segments of its epoch. */
-const EPOCH_SUFFIX = '-epochs.json'
+const EPOCH_SUFFIX = 'epochs.json'
 
 /** `namespace/database`: the home of all lineages of that name. */
 export interface DatabaseName {
@@ -123,7 +123,12 @@ export function parseSegmentName(text: string): (SegmentRange & { readonly encry
 
 /** The epoch history as it was when this epoch began: what a restore needs to cross from one epoch's segments to the next one's. */
 export function epochsName(epoch: bigint): string {
-  return `${pad(epoch, 10)}${EPOCH_SUFFIX}`
+  return `${epochPrefix(epoch)}${EPOCH_SUFFIX}`
+}
+
+/** What the names of an epoch's segments and of its history begin with, and those of no other epoch. */
+export function epochPrefix(epoch: bigint): string {
+  return `${pad(epoch, 10)}-`
 }
 
 /** The inverse of epochsName. */

@@ -7,7 +7,15 @@ import { formatPosition } from '../database/position.ts'
 import { unseal } from './canonical.ts'
 import type { Segment } from './catalog.ts'
 import { readSegment } from './change-file.ts'
-import { changesPath, epochsName, type Home, parseEpochsName, parseSegmentName, segmentName } from './layout.ts'
+import {
+  changesPath,
+  epochPrefix,
+  epochsName,
+  type Home,
+  parseEpochsName,
+  parseSegmentName,
+  segmentName,
+} from './layout.ts'
 import { checkEpochsDocument, encodeEpochsDocument, epochsOf, LARGEST_MANIFEST } from './manifest.ts'
 import { readAll } from './store/body.ts'
 import { backoffDelay } from './store/retry.ts'
@@ -277,7 +285,7 @@ export async function writeEpochs(
 /** Last seq that the store has of an epoch; undefined when it has no segment of it. A volume behind this must begin a new epoch. */
 export async function lastShipped(context: FileContext, home: Home, epoch: bigint): Promise<bigint | undefined> {
   const prefix = changesPath(home)
-  const start = `${prefix}${epochsName(epoch).slice(0, 10)}`
+  const start = `${prefix}${epochPrefix(epoch)}`
   let last: bigint | undefined
   for await (const { key } of listObjects(context.store, start, context.signal)) {
     const range = parseSegmentName(key.slice(prefix.length))
@@ -292,7 +300,7 @@ export async function newestEpochAbove(context: FileContext, home: Home, epoch: 
   let newest: bigint | undefined
   for (let above = epoch; ; above = newest) {
     // behind everything that the epoch's names begin with
-    const after = `${prefix}${epochsName(above).slice(0, 10)}~`
+    const after = `${prefix}${epochPrefix(above)}~`
     const { objects } = await context.store.list(prefix, {
       after,
       limit: 1,
@@ -315,11 +323,7 @@ export async function checkLastCommit(context: FileContext, home: Home, last: Po
   if (!mine) return
   const prefix = changesPath(home)
   let shortest: Segment | undefined
-  for await (const { key } of listObjects(
-    context.store,
-    `${prefix}${epochsName(last.epoch).slice(0, 10)}`,
-    context.signal,
-  )) {
+  for await (const { key } of listObjects(context.store, `${prefix}${epochPrefix(last.epoch)}`, context.signal)) {
     const range = parseSegmentName(key.slice(prefix.length))
     if (range?.epoch !== last.epoch || range.last !== last.seq) continue
     if (!shortest || range.first > shortest.first) shortest = { ...range, key, size: 0, modified: 0 }

@@ -31,7 +31,6 @@ export interface DatabaseConfig {
   }
   /** How long to wait for a lock that another process holds before the start fails; 0: for ever. */
   readonly lockTimeout: number
-  readonly quarantine: { readonly keepMs: number }
 }
 
 const MIB = 1024 * 1024
@@ -48,7 +47,6 @@ export function databaseConfig(
     changeLog: { maxBytes: 1024 * MIB, idleBytes: 64 * MIB },
     recovery: { onCorruption: 'Stop', fullCheck: 'Background', adoptGrace: 24 * 3600_000 },
     lockTimeout: 0,
-    quarantine: { keepMs: 7 * 24 * 3600_000 },
     ...given,
   }
 }

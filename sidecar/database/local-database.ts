@@ -34,6 +34,7 @@ import { digestOfRecord } from './digest.ts'
 import { HealthBoard } from './health.ts'
 import { importInto } from './import.ts'
 import type { Operation, Position, VisibleRecord, WriteRequest, WriteResult } from './operation.ts'
+import { isPacked } from './packed-stream.ts'
 import { formatPosition } from './position.ts'
 import type { ReaderSnapshot } from './readers.ts'
 import { damaged, type Repair, type StartReport, start } from './recovery.ts'
@@ -249,7 +250,7 @@ export class LocalDatabase implements Database {
   }
 
   get(key: Key): { record: VisibleRecord | undefined; digest: bigint | undefined; position: Position } {
-    const { record, meta } = this.#noticing(() => this.session().points.getWithMeta(key, META.state))
+    const { record, meta } = this.#pointRead(key)
     const state = meta ? Buffer.from(meta.buffer, meta.byteOffset, meta.byteLength) : undefined
     const position = state ? { epoch: state.readBigUInt64LE(0), seq: state.readBigUInt64LE(8) } : EMPTY_STATE.position
     if (!record || !isVisible(record, BigInt(this.#clock.now())))
@@ -287,7 +288,7 @@ export class LocalDatabase implements Database {
   }
 
   async scan(options: ScanOptions, signal: AbortSignal): Promise<RecordStream> {
-    const snapshot = await this.session().readers.snapshot(signal, isExport(options))
+    const snapshot = await this.session().readers.snapshot(signal, isPacked(options))
     const chunks = snapshot.stream({ kind: 'records', options, now: BigInt(this.#clock.now()) }, signal)
     const noticed = this.#releasing(chunks, snapshot)
     return { position: snapshot.state.position, state: snapshot.state, chunks: noticed }
@@ -573,22 +574,25 @@ export class LocalDatabase implements Database {
     return cut ? last : end
   }
 
-  #noticing<T>(read: () => T): T {
+  #pointRead(key: Key): ReturnType<Session['points']['getWithMeta']> {
     try {
-      return read()
+      return this.session().points.getWithMeta(key, META.state)
     } catch (error) {
-      if (error instanceof KvidxError && error.code === 'engine_corrupt') this.onDamagedRead()
+      this.#noticeDamage(error)
       throw error
     }
+  }
+
+  #noticeDamage(error: unknown): void {
+    if (error instanceof KvidxError && error.code === 'engine_corrupt') this.onDamagedRead()
   }
 
   async *#releasing(chunks: AsyncIterable<Uint8Array>, snapshot: ReaderSnapshot): AsyncGenerator<Uint8Array> {
     try {
       yield* chunks
     } catch (error) {
-      this.#noticing(() => {
-        throw error
-      })
+      this.#noticeDamage(error)
+      throw error
     } finally {
       snapshot.release()
     }
@@ -635,9 +639,4 @@ export function nextEpoch(
 
 function addsData(operation: Operation): boolean {
   return operation.op !== 'remove' && operation.op !== 'removeRange' && operation.op !== 'expiry'
-}
-
-/** Reads so much that every thread shall take part. */
-function isExport({ format, descending, limit }: ScanOptions): boolean {
-  return format === 'binary' && !descending && limit === undefined
 }

@@ -1,6 +1,7 @@
 import { KvidxError } from '../../src/common/errors.ts'
 import type { KeyRange } from '../engine/engine.ts'
-import { BINARY_HEADER, BINARY_MAGIC, BINARY_VERSION } from '../format/binary-writer.ts'
+import { binaryHeader, checkBinaryCount } from '../format/binary-writer.ts'
+import type { ScanOptions } from './database.ts'
 
 /**
  * A BINARY export read by several threads at once. They hold the same moment; the range is cut into stretches of about one chunk each, which the
@@ -30,13 +31,18 @@ interface Stretch {
   readonly result?: Promise<PackedChunk>
 }
 
+/** Whole records in key order: what the engines can pack, and reads so much that every thread shall take part. */
+export function isPacked({ format, descending, limit }: ScanOptions): boolean {
+  return format === 'binary' && !descending && limit === undefined
+}
+
 export async function* packedStream(
   lanes: readonly PackLane[],
   range: KeyRange,
   count: number,
   signal?: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
-  yield header(count)
+  yield binaryHeader(count)
   const spare: ArrayBuffer[] = []
   const busy = lanes.map(() => 0)
   let width = FIRST_WIDTH
@@ -81,9 +87,7 @@ export async function* packedStream(
       yield chunk
     } else if (chunk.buffer.byteLength > 0) spare.push(chunk.buffer)
   }
-  // a wrong count makes a file that no reader accepts; better no file
-  if (written !== count)
-    throw new KvidxError('internal', `the BINARY header announced ${count} records, but ${written} were written`)
+  checkBinaryCount(count, written)
 }
 
 /** Keys that should make three quarters of a chunk, as far as the last stretch can tell. */
@@ -94,14 +98,6 @@ function nextWidth(width: bigint, { start, end }: KeyRange, bytes: number, next:
   const factor = Math.min(64, (PACK_CHUNK * 0.75) / Math.max(1, bytes))
   const wanted = (walked * BigInt(Math.max(1, Math.round(factor * 1024)))) / 1024n
   return wanted < 1n ? 1n : wanted
-}
-
-function header(count: number): Uint8Array {
-  const bytes = Buffer.alloc(BINARY_HEADER)
-  bytes.set(BINARY_MAGIC)
-  bytes.writeUInt32LE(BINARY_VERSION, 8)
-  bytes.writeBigUInt64LE(BigInt(count), 16)
-  return bytes
 }
 
 /** Where the memory of chunks that were handed out goes back to. */

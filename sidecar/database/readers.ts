@@ -3,7 +3,7 @@ import { KvidxError } from '../../src/common/errors.ts'
 import { workerUrl } from '../../src/common/worker-url.ts'
 import type { EngineShare } from '../engine/engine.ts'
 import type { DatabaseState } from './database.ts'
-import { type PackLane, packedStream } from './packed-stream.ts'
+import { isPacked, type PackLane, packedStream } from './packed-stream.ts'
 import type { FromReader, ReaderCalls, SnapshotCalls, StreamSpec, ToReader } from './reader-protocol.ts'
 import { decodeState, EMPTY_STATE } from './state.ts'
 import { fromPlain } from './writer-protocol.ts'
@@ -202,7 +202,7 @@ export class Readers {
     return {
       state: state.length === 0 ? EMPTY_STATE : decodeState(state),
       stream: (spec, streamSignal) =>
-        isPacked(spec)
+        spec.kind === 'records' && isPacked(spec.options)
           ? packed(lanes, spec, ask, streamSignal)
           : streamOf(first.thread, first.id, spec, jobs, () => cutBy, streamSignal),
       call: (name, args, callSignal, progress) => ask(first, name, args, callSignal, progress),
@@ -322,16 +322,6 @@ export class Readers {
 function letGo({ thread, id }: Lane): void {
   thread.load--
   thread.post({ type: 'release', snapshot: id })
-}
-
-/** Whole records in key order: what the engines can pack. */
-function isPacked(spec: StreamSpec): spec is StreamSpec & { kind: 'records' } {
-  return (
-    spec.kind === 'records' &&
-    spec.options.format === 'binary' &&
-    !spec.options.descending &&
-    spec.options.limit === undefined
-  )
 }
 
 async function* packed(

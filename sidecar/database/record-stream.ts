@@ -1,4 +1,4 @@
-import { type EngineSnapshot, EVERY_KEY, type KeyRange, type ReadView } from '../engine/engine.ts'
+import { type EngineSnapshot, EVERY_KEY, type KeyRange, type ReadView, type StoredRecord } from '../engine/engine.ts'
 import { createEncoder, ENCODER_CHUNK } from '../format/encode.ts'
 import { isVisible } from './committer.ts'
 import type { DatabaseState } from './database.ts'
@@ -20,6 +20,8 @@ const LAST_KEY = EVERY_KEY.end
 /** Keys looked at before a slice ends without bytes (all expired, say), so that others get their turn. */
 const SLICE_RECORDS = 50_000
 const EXPIRIES_PER_FRAME = 10_000
+/** Records that are summed up before others get their turn. */
+const TOTALS_SLICE = 10_000
 /** Expiries that are put in key order in memory: about 20 MB. Reading every record for the sake of them costs as much as the records themselves. */
 const SORTED_EXPIRIES = 200_000n
 
@@ -118,22 +120,37 @@ function sortedExpiries(snapshot: EngineSnapshot): (frame: FrameBuilder) => bool
   }
 }
 
-/** The index is ordered by time; with many of them only a walk over the keys gives key order with bounded memory. */
-function walkedExpiries(snapshot: EngineSnapshot): (frame: FrameBuilder) => boolean {
+/**
+ * Walks all records in key order, a slice a call, which goes on until `visit` says that it is enough. Returns true with the last.
+ */
+function slicedWalk(view: ReadView, visit: (record: StoredRecord) => boolean): () => boolean {
   let next = 0n
-  return frame => {
-    let seen = 0
+  return () => {
     let last: bigint | undefined
     let stopped = false
-    snapshot.scan({ start: next, end: LAST_KEY }, false, record => {
+    view.scan({ start: next, end: LAST_KEY }, false, record => {
       last = record.key
-      if (record.expiresAt !== 0n) frame.expiry(record.key, record.expiresAt)
-      stopped = frame.changeCount >= EXPIRIES_PER_FRAME || ++seen >= SLICE_RECORDS
+      stopped = visit(record)
       return !stopped
     })
     if (!stopped || last === undefined || last === LAST_KEY) return true
     next = last + 1n
     return false
+  }
+}
+
+/** The index is ordered by time; with many of them only a walk over the keys gives key order with bounded memory. */
+function walkedExpiries(snapshot: EngineSnapshot): (frame: FrameBuilder) => boolean {
+  let seen = 0
+  let into: FrameBuilder
+  const walk = slicedWalk(snapshot, ({ key, expiresAt }) => {
+    if (expiresAt !== 0n) into.expiry(key, expiresAt)
+    return into.changeCount >= EXPIRIES_PER_FRAME || ++seen >= SLICE_RECORDS
+  })
+  return frame => {
+    seen = 0
+    into = frame
+    return walk()
   }
 }
 
@@ -149,33 +166,27 @@ export function totalsOf(view: ReadView | EngineSnapshot): Totals {
 }
 
 function scannedTotals(snapshot: ReadView): Totals {
-  let next = 0n
   let count = 0
   let dataBytes = 0
   let digest = 0n
   let expiring = 0
+  const walk = slicedWalk(snapshot, record => {
+    count++
+    dataBytes += record.data.length
+    if (record.expiresAt !== 0n) expiring++
+    digest += digestOfRecord(record)
+    return count % TOTALS_SLICE === 0
+  })
   return {
     get seen() {
       return count
     },
     step() {
-      let seen = 0
-      let last: bigint | undefined
-      let stopped = false
-      snapshot.scan({ start: next, end: LAST_KEY }, false, record => {
-        last = record.key
-        count++
-        dataBytes += record.data.length
-        if (record.expiresAt !== 0n) expiring++
-        digest += digestOfRecord(record)
-        stopped = ++seen >= 10_000
-        return !stopped
-      })
+      const done = walk()
       digest = reduceDigest(digest)
-      if (!stopped || last === undefined || last === LAST_KEY)
-        return { count: BigInt(count), dataBytes: BigInt(dataBytes), digest, expiring: BigInt(expiring) }
-      next = last + 1n
-      return undefined
+      return done
+        ? { count: BigInt(count), dataBytes: BigInt(dataBytes), digest, expiring: BigInt(expiring) }
+        : undefined
     },
   }
 }

@@ -8,16 +8,27 @@ export const BINARY_HEADER = 24
 /** Bytes before the data of a record: key, term, cmd, dataLen. */
 export const BINARY_RECORD = 32
 
+export function binaryHeader(count: number): Uint8Array {
+  const bytes = Buffer.alloc(BINARY_HEADER)
+  bytes.set(BINARY_MAGIC)
+  bytes.writeUInt32LE(BINARY_VERSION, 8)
+  bytes.writeBigUInt64LE(BigInt(count), 16)
+  return bytes
+}
+
+/** A wrong count makes a file that no reader accepts; better no file. Errors: internal. */
+export function checkBinaryCount(count: number, written: number): void {
+  if (written !== count)
+    throw new KvidxError('internal', `the BINARY header announced ${count} records, but ${written} were written`)
+}
+
 /** kvidxkit's BINARY export; `count` records must follow. */
 export function binaryWriter(count: number): RecordWriter {
   let written = 0
   return {
     header(out) {
       out.reserve(BINARY_HEADER)
-      out.raw(BINARY_MAGIC)
-      out.u32(BINARY_VERSION)
-      out.u32(0)
-      out.u64Number(count)
+      out.raw(binaryHeader(count))
     },
     record(out, record) {
       const { data } = record
@@ -30,10 +41,7 @@ export function binaryWriter(count: number): RecordWriter {
       written++
     },
     footer() {
-      // A wrong count makes a file that no reader accepts; better no file.
-      if (written !== count) {
-        throw new KvidxError('internal', `the BINARY header announced ${count} records, but ${written} were written`)
-      }
+      checkBinaryCount(count, written)
     },
   }
 }

@@ -12,7 +12,7 @@ import { chooseParent } from '../backup/parent.ts'
 import type { SnapshotSource } from '../backup/snapshot-source.ts'
 import { readFile } from '../backup/stored-file.ts'
 import { verifyBackup } from '../backup/verify.ts'
-import { formatPosition } from '../database/position.ts'
+import { describeStored } from './catalog-job.ts'
 import type { DatabaseClient, SourceInfo } from './database-client.ts'
 import { type JudgedIncrement, verifyNewIncrements } from './increments.ts'
 
@@ -234,23 +234,7 @@ function consumerOf(schedule: string): string {
 }
 
 function describeBackup(context: BackupContext, { backup, fallback }: Made) {
-  const { manifest, parent } = backup
-  return {
-    type: backup.kind,
-    ...(fallback !== undefined && { fallback }),
-    lineage: manifest.lineage,
-    position: formatPosition(backup.position),
-    records: Number(manifest.count),
-    dataBytes: Number(manifest.dataBytes),
-    storedBytes: backup.storedBytes,
-    digest: manifest.digest,
-    location: `${context.store.location}/${backup.path}`,
-    ...(parent && { parent: parent.directory }),
-    engine: manifest.engine,
-    version: manifest.software,
-    startedAt: manifest.startedAt,
-    completedAt: manifest.completedAt,
-  }
+  return { ...describeStored(backup, context.store.location), ...(fallback !== undefined && { fallback }) }
 }
 
 async function* counted(

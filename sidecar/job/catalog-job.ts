@@ -38,29 +38,36 @@ export function catalogEntries(catalogs: readonly LineageCatalog[], location: st
     .map(backup => entryOf(backup, location))
 }
 
-function entryOf(backup: Backup, location: string): CatalogEntry {
-  const { manifest, verification, parent } = backup
-  const unverified = manifest.verify ? 'Pending' : 'Skipped'
+/** What a job says of a backup that is in the store. @param location of the store */
+export function describeStored({ kind, manifest, parent, position, storedBytes, path }: Backup, location: string) {
   return {
-    kind: 'entry',
-    phase: 'Completed',
-    name: backup.name,
-    type: backup.kind,
-    verify: manifest.verify,
-    verification: backup.verified ? 'Verified' : verification?.result === 'Failed' ? 'Failed' : unverified,
-    ...(manifest.schedule !== undefined && { schedule: manifest.schedule }),
+    type: kind,
     lineage: manifest.lineage,
-    position: formatPosition(backup.position),
+    position: formatPosition(position),
     records: Number(manifest.count),
     dataBytes: Number(manifest.dataBytes),
-    storedBytes: backup.storedBytes,
+    storedBytes,
     digest: manifest.digest,
-    location: `${location}/${backup.path}`,
+    location: `${location}/${path}`,
     ...(parent && { parent: parent.directory }),
     engine: manifest.engine,
     version: manifest.software,
     startedAt: manifest.startedAt,
     completedAt: manifest.completedAt,
+  }
+}
+
+function entryOf(backup: Backup, location: string): CatalogEntry {
+  const { manifest, verification } = backup
+  const unverified = manifest.verify ? 'Pending' : 'Skipped'
+  return {
+    kind: 'entry',
+    phase: 'Completed',
+    name: backup.name,
+    verify: manifest.verify,
+    verification: backup.verified ? 'Verified' : verification?.result === 'Failed' ? 'Failed' : unverified,
+    ...(manifest.schedule !== undefined && { schedule: manifest.schedule }),
+    ...describeStored(backup, location),
     ...(backup.verified && verification && { verifiedAt: verification.completedAt }),
   }
 }

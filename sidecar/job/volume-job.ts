@@ -5,6 +5,7 @@ import { databaseConfig } from '../database/config.ts'
 import { formatDigest } from '../database/digest.ts'
 import { LocalDatabase } from '../database/local-database.ts'
 import { formatPosition } from '../database/position.ts'
+import { damaged } from '../database/recovery.ts'
 import { readIdentity } from '../volume/identity.ts'
 import { volumeLayout } from '../volume/layout.ts'
 import { failureOf } from './backup-job.ts'
@@ -73,8 +74,7 @@ export async function runVolumeJob(
 async function compare(database: LocalDatabase, signal: AbortSignal): Promise<void> {
   const { readers } = database.session()
   const { problems } = await readers.call('integrity', {}, signal)
-  if (problems.length > 0)
-    throw new KvidxError('engine_corrupt', `the engine reports: ${problems.slice(0, 5).join('; ')}`)
+  if (problems.length > 0) throw damaged(problems)
   const snapshot = await readers.snapshot(signal)
   try {
     const { state } = snapshot

@@ -1,3 +1,4 @@
+import { isTrue } from '../../api/v1alpha1/conditions.ts'
 import type { KvidxDatabase } from '../../api/v1alpha1/kvidx-database.ts'
 import { milliseconds } from '../../common/duration.ts'
 import { knowsTemplate, NEWEST_TEMPLATE, type StatefulSet } from './objects/stateful-set.ts'
@@ -54,8 +55,8 @@ function imageIn(statefulSet: StatefulSet | undefined): string | undefined {
 function isOpen({ spec, status }: KvidxDatabase, now: number): boolean {
   const { type, window } = spec.updatePolicy ?? {}
   if (type !== 'Window' || !window || spec.suspend) return false
-  const isTrue = (name: string) => status?.conditions?.some(({ type, status }) => type === name && status === 'True')
-  if (!isTrue('Ready') || isTrue('Reconciling') || isTrue('Stalled')) return false
+  const { conditions } = status ?? {}
+  if (!isTrue(conditions, 'Ready') || isTrue(conditions, 'Reconciling') || isTrue(conditions, 'Stalled')) return false
   const { previous } = scheduleTimes(window.schedule, window.timeZone ?? 'Etc/UTC', now)
   return previous !== undefined && now - previous < milliseconds(window.duration ?? '2h', 'spec.updatePolicy.window')
 }
