@@ -18,6 +18,8 @@ import { type JudgedIncrement, verifyNewIncrements } from './increments.ts'
 
 export interface BackupJobRequest {
   readonly name: string
+  /** A stored backup of this name is what an earlier attempt of this run made, and is taken; false: it is another one, so the name is refused. */
+  readonly retry: boolean
   /** Undefined: made by hand, so retention leaves it alone. */
   readonly schedule?: string
   readonly type: BackupKind
@@ -61,8 +63,8 @@ export interface BackupJobResult {
 }
 
 /**
- * Makes a backup, reads it back from the store, and with `verify` restores and compares it. Never rejects: what went wrong stands in the result. A name that the store has
- * already is a job that is tried again: the stored backup is taken, and only what is missing is done.
+ * Makes a backup, reads it back from the store, and with `verify` restores and compares it. Never rejects: what went wrong stands in the result. With
+ * `retry` a name that the store has already is a job that is tried again: the stored backup is taken, and only what is missing is done.
  */
 export async function runBackupJob(
   context: BackupContext,
@@ -114,7 +116,8 @@ export async function runBackupJob(
       code,
     }
   }
-  await client.report({ kind: 'backup', ...result }).catch(() => undefined)
+  // a name that was refused is no backup that failed
+  if (result.code !== 'backup_exists') await client.report({ kind: 'backup', ...result }).catch(() => undefined)
   return result
 }
 
@@ -152,7 +155,16 @@ async function make(
 ): Promise<Made> {
   const catalog = await readLineage(context.store, home, context.signal)
   const known = catalog.backups.find(backup => backup.name === request.name)
-  if (known) return { backup: known, recorded: undefined }
+  if (known) {
+    // a Full may be what an increment became; an increment is never what was asked for as a Full
+    if (!request.retry || (request.type === 'Full' && known.kind !== 'Full'))
+      throw new KvidxError(
+        'backup_exists',
+        `the store has the ${known.kind} '${known.name}' already, in ${known.path}; choose another name`,
+        { name: known.name, path: known.path },
+      )
+    return { backup: known, recorded: undefined }
+  }
   const choice = request.type === 'Full' ? undefined : choose(catalog, info)
   if (choice?.kind === 'Incremental') {
     try {

@@ -9,8 +9,8 @@ export function scheduledName(database: string, schedule: string, slot: number):
   return `${database}-${schedule}-${slotOf(slot)}`
 }
 
-/** Name of a backup made by hand. */
+/** Name of a backup made by hand, to the millisecond: two of one second are two backups. At most 27 characters longer than the database's. */
 export function manualName(database: string, time: number): string {
-  const seconds = new Date(time).toISOString().slice(17, 19)
-  return `${database}-manual-${slotOf(time).slice(0, -1)}${seconds}z`
+  const milliseconds = new Date(time).toISOString().slice(17, 23).replace('.', '')
+  return `${database}-manual-${slotOf(time).slice(0, -1)}${milliseconds}z`
 }

@@ -60,6 +60,7 @@ export function backupCreateCommand(io: Io): Command {
               client,
               {
                 name: name ?? manualName(home.database, systemClock.now()),
+                retry: false,
                 type,
                 verify: flags.verify,
                 incrementalSchedules: [],

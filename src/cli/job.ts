@@ -81,6 +81,7 @@ function backupJob(io: Io): Command {
             client,
             {
               name,
+              retry: flags.name !== undefined || flags.schedule !== undefined,
               ...(flags.schedule !== undefined && { schedule: flags.schedule }),
               type,
               verify: flags.verify ?? (flags.type === undefined && schedule?.verify === true),

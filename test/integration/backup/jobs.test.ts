@@ -169,6 +169,51 @@ describe('a Full that nobody asked to verify', () => {
   })
 })
 
+describe('a name', () => {
+  let other: Running
+  beforeAll(async () => {
+    other = await startRunning()
+    await other.put(1, 'base')
+  })
+  afterAll(async () => {
+    vi.useRealTimers()
+    await other.stop()
+    remove(other)
+  })
+  const create = (...args: string[]) =>
+    kvidx(['backup', 'create', ...args, '--no-verify', '--server', other.url, '--output', 'json'])
+
+  test('that nobody gave is of one backup only: two of one second are two, each of the type that was asked for', async () => {
+    // the clock goes on, but not into the next second
+    const second = Math.floor(Date.now() / 1000) * 1000
+    expect(json((await create()).out)).toMatchObject({ type: 'Full' })
+    await other.put(2, 'more')
+    vi.useFakeTimers({ toFake: ['Date'], now: second + 100 })
+    const increment = json((await create('--type', 'Incremental')).out)
+    vi.setSystemTime(second + 101)
+    const full = json((await create('--type', 'Full')).out)
+    vi.useRealTimers()
+    expect([increment.type, full.type]).toEqual(['Incremental', 'Full'])
+    expect(increment.name.slice(0, -4)).toBe(full.name.slice(0, -4))
+    expect(increment.name < full.name).toBe(true)
+    const list = json((await kvidx(['backup', 'list', '--server', other.url, '--output', 'json'])).out)
+    expect(list.backups).toHaveLength(3)
+  })
+
+  test('that the store has is refused to who makes one by hand, and to a job that would take an increment for a Full', async () => {
+    expect((await create('mine', '--type', 'Incremental')).code).toBe(0)
+    await other.put(3, 'not in it')
+    const again = await create('mine', '--type', 'Incremental')
+    expect([again.code, json(again.out)]).toEqual([1, expect.objectContaining({ code: 'backup_exists' })])
+    const job = await kvidx(
+      ['job', 'backup', '--config', other.configFile, '--server', other.url].concat('--name', 'mine', '--type', 'Full'),
+    )
+    expect(json(job.out)).toMatchObject({ phase: 'Failed', code: 'backup_exists' })
+    expect(json(job.out).error).toContain("has the Incremental 'mine' already")
+    expect((await other.status()).backup.failures).toBe(0)
+  })
+})
+
 describe('increments', () => {
   let other: Running
   beforeAll(async () => {
