@@ -25,6 +25,14 @@ export interface Chain {
   readonly catalog: LineageCatalog
   readonly base: Backup
   readonly changes: readonly ChangeSource[]
+  /** All files that lie on the line, for the place of one that proves damaged; none where exactly these files are to be restored. */
+  readonly pieces: readonly Piece<ChangeSource>[]
+  /** Where the files end, clipped to the target: up to here none may be missing. */
+  readonly end: bigint
+  /** A position was asked for: what a file holds behind it does not matter. */
+  readonly exact?: true
+  /** A damaged file that no other replaces ends the restore, and what was reached is enough. */
+  readonly upToGap?: true
   /** Which commits of each epoch count; others in the files belong to other branches. */
   readonly line: Line
   /** Commits behind this seq or time are not applied. */
@@ -113,7 +121,8 @@ function chainOfBackup(catalog: LineageCatalog, name: string): Chain {
       throw new KvidxError('backup_corrupt', `the parents of ${name} go round in a circle`)
     at = parent
   }
-  return { catalog, base: at, changes, line, until: { seq: wanted.position.seq } }
+  const { seq } = wanted.position
+  return { catalog, base: at, changes, pieces: [], end: seq, line, until: { seq } }
 }
 
 function findBackup(catalog: LineageCatalog, name: string): Backup {
@@ -134,9 +143,11 @@ function chainOfPosition(catalog: LineageCatalog, position: Position): Chain {
   const line = lineTo(catalog, position)
   const base = newestBase(catalog, line, () => true)
   if (!base) throw noBase(catalog, `position ${formatPosition(position)}`)
-  const { steps, reached } = follow(piecesOn(line, catalog.backups, catalog.segments), base.position.seq, position.seq)
-  if (reached < position.seq) throw gapError(catalog, line, reached, position.seq)
-  return { catalog, base, changes: steps.map(step => step.source), line, until: { seq: position.seq } }
+  const pieces = piecesOn(line, catalog.backups, catalog.segments)
+  const { seq } = position
+  const { steps, reached } = follow(pieces, base.position.seq, seq)
+  if (reached < seq) throw gapError(catalog, line, reached, seq)
+  return { catalog, base, changes: steps.map(step => step.source), pieces, end: seq, exact: true, line, until: { seq } }
 }
 
 function chainOfTime(catalog: LineageCatalog, time: bigint): Chain {
@@ -158,6 +169,8 @@ function chainOfTime(catalog: LineageCatalog, time: bigint): Chain {
     catalog,
     base,
     changes,
+    pieces,
+    end: reached,
     line,
     until: { time },
     ...(reached === unseen && { whole: true }),
@@ -176,7 +189,8 @@ function chainOfLatest(catalog: LineageCatalog, shipped: Position | undefined, u
   if (shipped && line.holds(shipped) && reached < shipped.seq) throw gapError(catalog, line, reached, shipped.seq)
   const changes = steps.map(step => step.source)
   const gap = next === undefined ? {} : { gap: { after: reached, next } }
-  return { catalog, base, changes, line, until: { seq: reached }, ...gap }
+  const enough = upToGap ? ({ upToGap: true } as const) : {}
+  return { catalog, base, changes, pieces, end: reached, line, until: { seq: reached }, ...enough, ...gap }
 }
 
 /** The first seq behind `reached` that some file has. */

@@ -10,7 +10,7 @@ import { openWriter } from '../engine/open.ts'
 import { syncDirectory } from '../volume/layout.ts'
 import { applyChanges } from './apply.ts'
 import type { Backup } from './catalog.ts'
-import type { Chain } from './chain.ts'
+import type { Chain, ChangeSource } from './chain.ts'
 import { loadFull } from './load.ts'
 import type { FileContext } from './stored-file.ts'
 import { syncTree } from './sync-tree.ts'
@@ -45,6 +45,10 @@ export interface Restored {
   readonly epochs: readonly EpochRecord[]
   /** The target was met; false: the store's changes end before the time asked for, so this is the newest state that it has. */
   readonly complete: boolean
+  /** Files of changes that were played. */
+  readonly sources: readonly ChangeSource[]
+  /** Files of changes that proved damaged; others took their place. */
+  readonly damaged: readonly KvidxError[]
 }
 
 /** Free space that a restore asks for, relative to what it will hold. */
@@ -91,7 +95,12 @@ export async function fill(
 ): Promise<Restored> {
   const { progress, mark, onIncrement } = options
   const base = await loadFull(context, writer, chain.base, records => progress?.({ stage: 'records', records }))
-  const { state: reached, stopped } = await applyChanges(
+  const {
+    state: reached,
+    stopped,
+    sources,
+    damaged,
+  } = await applyChanges(
     context,
     writer,
     chain,
@@ -107,7 +116,7 @@ export async function fill(
     transaction.putMeta(META.epochs, encodeEpochs(marked.epochs))
     transaction.putMeta(META.state, encodeState(marked.state))
   })
-  return { reached: sound, epochs: marked.epochs, complete: stopped }
+  return { reached: sound, epochs: marked.epochs, complete: stopped, sources, damaged }
 }
 
 /** The mark of an in-place restore: a new epoch that forks where the restore ended. @param now Unix ms */

@@ -26,6 +26,8 @@ export interface DrillResult {
   /** From the beginning to a database that was read from end to end, ms. */
   readonly rtoMs?: number
   readonly sources?: number
+  /** Files that proved damaged; others took their place. */
+  readonly damaged?: readonly string[]
   readonly startedAt: string
   readonly completedAt: string
   readonly error?: string
@@ -87,6 +89,7 @@ export async function runDrill(
         comparedWithSource: recorded !== undefined,
         rtoMs,
         sources: filled.sources.length,
+        ...(filled.damaged && { damaged: filled.damaged }),
         startedAt,
         completedAt: ended(),
       }

@@ -64,6 +64,8 @@ export interface Filled {
   readonly lineage?: string
   /** Directories of backups and keys of segments that were used. */
   readonly sources: readonly string[]
+  /** Files of changes that proved damaged, and how; others took their place. */
+  readonly damaged?: readonly string[]
   /** False: the store's changes end before the time that was asked for. */
   readonly complete: boolean
   /** Imports: orphan expiries that were left out, duplicates skipped and replaced. */

@@ -1,7 +1,7 @@
 import type { Clock } from '../../src/common/clock.ts'
 import { KvidxError } from '../../src/common/errors.ts'
 import { type LineageCatalog, readCatalog, readLineage } from '../backup/catalog.ts'
-import { type Chain, resolveChain, type Target } from '../backup/chain.ts'
+import { type ChangeSource, resolveChain, type Target } from '../backup/chain.ts'
 import { type DatabaseName, databasePath } from '../backup/layout.ts'
 import { type Mark, stageRestore } from '../backup/restore.ts'
 import { openStore } from '../backup/store/settings.ts'
@@ -35,7 +35,7 @@ export async function fillFromStore(
       },
       progress,
     })
-    const { reached } = restored
+    const { reached, sources, damaged, complete } = restored
     return {
       reached: formatPosition(reached.position),
       reachedTime: String(reached.time),
@@ -44,20 +44,18 @@ export async function fillFromStore(
       dataBytes: String(reached.dataBytes),
       digest: formatDigest(reached.digest),
       lineage: catalog.lineage,
-      sources: sourcesOf(chain),
+      sources: [chain.base.directory, ...sources.map(nameOf)],
+      ...(damaged.length > 0 && { damaged: damaged.map(({ message }) => message) }),
       // a target that is no time is met or refused, unless the newest state is enough
-      complete: task.from.kind === 'time' ? restored.complete : chain.gap === undefined,
+      complete: complete && (task.from.kind === 'time' || chain.gap === undefined),
     }
   } finally {
     await context.store.close()
   }
 }
 
-function sourcesOf(chain: Chain): string[] {
-  const changes = chain.changes.map(source =>
-    source.type === 'increment' ? source.backup.directory : source.segment.key,
-  )
-  return [chain.base.directory, ...changes]
+function nameOf(source: ChangeSource): string {
+  return source.type === 'increment' ? source.backup.directory : source.segment.key
 }
 
 /** The target that a restore means. Errors: backup_not_found. */

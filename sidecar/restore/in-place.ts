@@ -42,6 +42,8 @@ export interface RestoreStatus {
   /** Position of the source that was restored. */
   readonly target?: string
   readonly sources?: readonly string[]
+  /** Files of the store that proved damaged; others took their place. */
+  readonly damaged?: readonly string[]
   /** The epoch that began with it. */
   readonly epoch?: string
   readonly position?: string
@@ -134,8 +136,11 @@ export class RestoreRunner {
       if (from.kind === 'undo') await this.#undo(from.name, id, directory, request.dryRun, signal)
       else await this.#fromStore(from, id, directory, request.dryRun, signal)
       this.#update({ phase: 'Completed', completedAt: new Date(clock.now()).toISOString() })
-      const { phase, from: what, target, epoch, records, quarantine, added, removed, changed } = this.#status
-      log.info({ phase, from: what, target, epoch, records, quarantine, added, removed, changed }, 'a restore ended')
+      const { phase, from: what, target, epoch, records, quarantine, added, removed, changed, damaged } = this.#status
+      log.info(
+        { phase, from: what, target, epoch, records, quarantine, added, removed, changed, damaged },
+        'a restore ended',
+      )
       return this.#status
     } catch (thrown) {
       const error = asKvidxError(thrown)
@@ -195,6 +200,7 @@ export class RestoreRunner {
         records: filled.count,
         digest: filled.digest,
         sources: filled.sources.slice(0, 100),
+        ...(filled.damaged && { damaged: filled.damaged.slice(0, 100) }),
         complete: filled.complete,
       })
       if (dryRun) {

@@ -81,6 +81,7 @@ export function backupRestoreCommand(io: Io): Command {
                   'data size': formatBytes(Number(rest.dataBytes)),
                   digest: rest.digest,
                   files: sources.length,
+                  'damaged, not needed': rest.damaged?.join('; '),
                   seconds,
                   note: rest.complete ? undefined : 'the store has no change behind this; later ones are not in it',
                 }),

@@ -61,7 +61,8 @@ export function restoreCommand(io: Io): Command {
 }
 
 async function say(status: Record<string, unknown>, flags: RestoreFlags, io: Io): Promise<void> {
-  const { from, phase, target, records, digest, added, removed, changed, quarantine, position, complete } = status
+  const { from, phase, target, records, digest, added, removed, changed, quarantine, position, complete, damaged } =
+    status
   await write(
     io.output,
     flags.output === 'json'
@@ -72,6 +73,7 @@ async function say(status: Record<string, unknown>, flags: RestoreFlags, io: Io)
           'source position': target,
           records,
           digest,
+          'damaged, not needed': Array.isArray(damaged) ? damaged.join('; ') : undefined,
           'would add': added,
           'would remove': removed,
           'would change': changed,
