@@ -75,7 +75,7 @@ export function backupCreateCommand(io: Io): Command {
           await write(io.output, flags.output === 'json' ? `${JSON.stringify(result)}\n` : describeResult(result))
           if (result.phase !== 'Completed') throw resultError(result)
         },
-        true,
+        'always',
       )
     })
 }

@@ -33,64 +33,68 @@ export function backupRestoreCommand(io: Io): Command {
     .option('--name <name>', 'name of the new database; default: as it was')
     .option('--keep-lineage', 'the volume was lost and this is the same database: its lineage goes on in a new epoch')
     .action((flags: RestoreFlags) =>
-      withOpenStore(flags, async ({ settings, context, home }) => {
-        const { restoreOffline } = await import('../../sidecar/restore/offline.ts')
-        const engine = flags.engine ?? (await engineOf(context, home))
-        const bar = stagedProgress(io)
-        const interrupt = interruptible()
-        const began = performance.now()
-        try {
-          const restored = await restoreOffline(
-            {
-              store: settings,
-              source: home,
-              from: parseTarget(flags.at),
-              dataDirectory: resolve(flags.dataDir),
+      withOpenStore(
+        flags,
+        async ({ settings, context, home }) => {
+          const { restoreOffline } = await import('../../sidecar/restore/offline.ts')
+          const engine = flags.engine ?? (await engineOf(context, home))
+          const bar = stagedProgress(io)
+          const interrupt = interruptible()
+          const began = performance.now()
+          try {
+            const restored = await restoreOffline(
+              {
+                store: settings,
+                source: home,
+                from: parseTarget(flags.at),
+                dataDirectory: resolve(flags.dataDir),
+                engine,
+                ...(flags.name !== undefined && { name: flags.name }),
+                keepLineage: flags.keepLineage === true,
+              },
+              systemClock,
+              interrupt.signal,
+              ({ stage, records }) => bar.show(stage, records),
+            )
+            bar.end()
+            const { identity, sources, ...rest } = restored
+            const seconds = Math.round(performance.now() - began) / 1000
+            const document = {
+              ...rest,
+              sources: sources.length,
               engine,
-              ...(flags.name !== undefined && { name: flags.name }),
-              keepLineage: flags.keepLineage === true,
-            },
-            systemClock,
-            interrupt.signal,
-            ({ stage, records }) => bar.show(stage, records),
-          )
-          bar.end()
-          const { identity, sources, ...rest } = restored
-          const seconds = Math.round(performance.now() - began) / 1000
-          const document = {
-            ...rest,
-            sources: sources.length,
-            engine,
-            lineage: identity.lineage,
-            from: home,
-            dataDirectory: resolve(flags.dataDir),
-            seconds,
+              lineage: identity.lineage,
+              from: home,
+              dataDirectory: resolve(flags.dataDir),
+              seconds,
+            }
+            await write(
+              io.output,
+              flags.output === 'json'
+                ? `${JSON.stringify(document)}\n`
+                : fields({
+                    'restored to': resolve(flags.dataDir),
+                    engine,
+                    'source position': rest.reached,
+                    'last commit': new Date(Number(rest.reachedTime)).toISOString(),
+                    position: rest.position,
+                    lineage: identity.lineage,
+                    records: rest.count,
+                    'data size': formatBytes(Number(rest.dataBytes)),
+                    digest: rest.digest,
+                    files: sources.length,
+                    'damaged, not needed': rest.damaged?.join('; '),
+                    seconds,
+                    note: rest.complete ? undefined : 'the store has no change behind this; later ones are not in it',
+                  }),
+            )
+          } finally {
+            bar.end()
+            interrupt.end()
           }
-          await write(
-            io.output,
-            flags.output === 'json'
-              ? `${JSON.stringify(document)}\n`
-              : fields({
-                  'restored to': resolve(flags.dataDir),
-                  engine,
-                  'source position': rest.reached,
-                  'last commit': new Date(Number(rest.reachedTime)).toISOString(),
-                  position: rest.position,
-                  lineage: identity.lineage,
-                  records: rest.count,
-                  'data size': formatBytes(Number(rest.dataBytes)),
-                  digest: rest.digest,
-                  files: sources.length,
-                  'damaged, not needed': rest.damaged?.join('; '),
-                  seconds,
-                  note: rest.complete ? undefined : 'the store has no change behind this; later ones are not in it',
-                }),
-          )
-        } finally {
-          bar.end()
-          interrupt.end()
-        }
-      }),
+        },
+        'flag',
+      ),
     )
 }
 

@@ -47,15 +47,16 @@ export interface OpenedStore {
 /**
  * Opens what the flags name, and closes it. A server is asked when it is named, or when no store is. Errors: invalid_parameter, backup_not_found (the store has
  * no such database), and what the work throws.
+ * @param asks `always`: the work needs a server; `flag`: beside a store only one that a flag names is asked, the variable's may be what was lost
  */
 export async function withOpenStore<T>(
   flags: StoreFlags,
   work: (opened: OpenedStore) => Promise<T>,
-  needsServer = false,
+  asks: 'always' | 'named' | 'flag' = 'named',
 ): Promise<T> {
   const url = flags.store ?? environment.read('KVIDX_STORE')
-  const named = flags.server ?? environment.read('KVIDX_SERVER')
-  if (url !== undefined && named === undefined && !needsServer) return open(flags, url, undefined, undefined, work)
+  const named = flags.server ?? (asks === 'flag' ? undefined : environment.read('KVIDX_SERVER'))
+  if (url !== undefined && named === undefined && asks !== 'always') return open(flags, url, undefined, undefined, work)
   return connected(flags, async caller => {
     const { DatabaseClient } = await import('../../sidecar/job/database-client.ts')
     const client = new DatabaseClient(caller as ConstructorParameters<typeof DatabaseClient>[0])
