@@ -62,6 +62,12 @@ export const REASONS = {
     severity: 'Critical',
     runbook: 'name-conflict',
   },
+  LabelsMissing: {
+    message: '{kind} {name} is there without the labels {labels}, by which the operator finds it',
+    todo: 'Put them back: kubectl label --overwrite {kind} {name} {labels}',
+    severity: 'Warning',
+    runbook: 'labels-missing',
+  },
   DataLost: {
     message: 'The volume holds no database, but there was one (lineage {lineage})',
     todo: 'Accept that the volume is new: spec.recovery.allowEmpty: {lineage}. To restore it at the same time, add spec.bootstrap.restore.source: { database: {name}, lineage: {lineage} }.',

@@ -21,7 +21,7 @@ import {
   SERVICES,
   STATEFUL_SETS,
 } from '../../kube/resources.ts'
-import { APPLIED_ANNOTATION, CREATED_MARK } from './names.ts'
+import { APPLIED_ANNOTATION, CREATED_MARK, DATABASE_LABEL, MANAGED_BY } from './names.ts'
 import { TOKENS } from './objects/auth-secret.ts'
 import type { Action } from './observed.ts'
 
@@ -125,9 +125,9 @@ async function carryOutOne(
         if (!isAlreadyExists(error)) throw error
         const { namespace, name } = action.object.metadata
         const there = await api.get<KubeObject>(action.resource, { namespace, name }, { signal })
-        return controllerOf(there)?.uid === owner || controllerOf(action.object) === undefined
-          ? undefined
-          : conflict(action.resource.kind, name)
+        if (controllerOf(action.object) !== undefined && controllerOf(there)?.uid !== owner)
+          return conflict(action.resource.kind, name)
+        return unlabelled(action, there)
       }
     case 'patch':
       await api.patch(action.resource, { namespace: action.namespace, name: action.name }, action.body, { signal })
@@ -193,6 +193,25 @@ function refusedSpec(action: Action, failure: unknown): Finding | undefined {
   return /containers\[0\]\.resources/.test(field)
     ? { type: 'Stalled', status: 'True', reason: 'InvalidSpec', values: { field: 'spec.resources', problem } }
     : { type: 'Stalled', status: 'True', reason: 'PodTemplateRefused', values: { problem } }
+}
+
+/**
+ * What was made once is not ours to change (we have no right to change a Secret), and without its labels our watches do not see it: a person is told.
+ * Undefined where the watch has only not told of it yet.
+ */
+function unlabelled({ resource, object }: Action & { kind: 'create' }, there: KubeObject): Finding | undefined {
+  const labels = [...Object.keys(MANAGED_BY), DATABASE_LABEL]
+    .filter(label => there.metadata.labels?.[label] !== object.metadata.labels?.[label])
+    .map(label => `${label}=${object.metadata.labels?.[label]}`)
+    .join(' ')
+  if (labels === '') return undefined
+  const { kind } = resource
+  return {
+    type: 'Stalled',
+    status: 'True',
+    reason: 'LabelsMissing',
+    values: { kind, name: there.metadata.name, labels },
+  }
 }
 
 function conflict(kind: string, name: string): Finding {

@@ -1,10 +1,11 @@
 import { describe, expect, test } from 'vitest'
 import { carryOut } from '../../../../src/controllers/database/apply.ts'
+import { DATABASE_LABEL } from '../../../../src/controllers/database/names.ts'
 import type { Action } from '../../../../src/controllers/database/observed.ts'
 import { planAll } from '../../../../src/controllers/database/plan.ts'
 import type { KubeApi } from '../../../../src/kube/api.ts'
 import { KubeApiError } from '../../../../src/kube/api-error.ts'
-import type { KubeObject, Resource } from '../../../../src/kube/object.ts'
+import type { KubeObject, OwnerReference, Resource } from '../../../../src/kube/object.ts'
 import { blueprint, databaseOf, TO_VOLUME } from '../backup/blueprints.ts'
 import { findingsInWords, nothing } from './scene.ts'
 
@@ -77,6 +78,37 @@ describe('carrying out the plan of a new database', () => {
     expect((error as KubeApiError).status).toBe(500)
     expect(findingsInWords(findings)).toEqual(Array(3).fill('Reconciling=True/ReconcileFailed'))
     expect(done.map(({ resource }) => resource.kind)).toContain('StatefulSet')
+  })
+
+  test.each([
+    ['of this database, with its labels: the watch is only late', 'owner', {}, []],
+    ['of this database, without them', 'owner', { [DATABASE_LABEL]: undefined }, ['Stalled=True/LabelsMissing']],
+    ['of another', 'another', {}, ['Stalled=True/NameConflict']],
+    ['of another, unlabelled', 'another', { [DATABASE_LABEL]: undefined }, ['Stalled=True/NameConflict']],
+  ])('the Secret is there, %s', async (_, uid, labels, said) => {
+    const actions = planAll(blueprint(TO_VOLUME), nothing(databaseOf(TO_VOLUME))).actions.filter(
+      ({ resource }) => resource.kind === 'Secret',
+    )
+    const secret = (actions[0] as { object: KubeObject }).object
+    const ownerReferences = [{ ...(secret.metadata.ownerReferences?.[0] as OwnerReference), uid }]
+    const there = {
+      ...secret,
+      metadata: { ...secret.metadata, ownerReferences, labels: { ...secret.metadata.labels, ...labels } },
+    }
+    const api = {
+      create: () => Promise.reject(failed(409, 'AlreadyExists')),
+      get: () => Promise.resolve(there),
+    }
+    const { findings, error } = await carryOut(
+      api as unknown as KubeApi,
+      actions,
+      'owner',
+      new AbortController().signal,
+    )
+    expect(error).toBeUndefined()
+    expect(findingsInWords(findings)).toEqual(said)
+    if (said[0]?.endsWith('LabelsMissing'))
+      expect(findings[0]?.values).toMatchObject({ name: 'orders-auth', labels: 'kvidx.io/database=orders' })
   })
 
   test('leaves a namespace that is going alone, once all that was sent has an answer', async () => {
