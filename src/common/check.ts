@@ -150,9 +150,14 @@ function isCron(value: string): boolean {
   }
 }
 
+/** Those that were asked for and exist: a formatter is dear to make. */
+const timeZones = new Set<string>()
+
 function isTimeZone(value: string): boolean {
+  if (timeZones.has(value)) return true
   try {
     new Intl.DateTimeFormat('en', { timeZone: value })
+    timeZones.add(value)
     return true
   } catch {
     return false

@@ -162,7 +162,7 @@ export class Controller {
     try {
       using abort = linkedAbort(this.#clock, this.#abort.signal)
       const ms = this.#reconcileTimeout
-      abort.after(ms, new Error(`the reconcile of ${key} took longer than ${ms} ms`))
+      abort.after(ms, () => new Error(`the reconcile of ${key} took longer than ${ms} ms`))
       const result = await this.#reconcile(key, abort.signal)
       this.#queue.forget(key)
       const after = result?.requeueAfter

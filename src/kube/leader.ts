@@ -173,7 +173,7 @@ export class LeaderElector {
   /** One try to get or renew the Lease, within `ms`. */
   async #try(signal: AbortSignal, ms: number): Promise<boolean> {
     using abort = linkedAbort(this.#clock, signal)
-    abort.after(ms, new Error(`no answer within ${ms} ms`))
+    abort.after(ms, () => new Error(`no answer within ${ms} ms`))
     const sentAt = this.#clock.monotonic()
     try {
       // a holder knows the Lease: one request a renewal. Whoever changed it meanwhile causes a conflict.

@@ -3,8 +3,8 @@ import type { Clock, Timer } from '../common/clock.ts'
 /** A signal that aborts with another one or after some time; disposing it lets go of both. */
 export interface LinkedAbort extends Disposable {
   readonly signal: AbortSignal
-  /** Aborts with `reason` in `ms` milliseconds, instead of what was set before. */
-  after(ms: number, reason: Error): void
+  /** Aborts with `reason` in `ms` milliseconds, instead of what was set before. It is made only then: an error costs its stack, and few are late. */
+  after(ms: number, reason: () => Error): void
 }
 
 /**
@@ -21,7 +21,7 @@ export function linkedAbort(clock: Clock, outer?: AbortSignal): LinkedAbort {
     signal: controller.signal,
     after(ms, reason) {
       timer?.cancel()
-      timer = clock.setTimer(ms, () => controller.abort(reason))
+      timer = clock.setTimer(ms, () => controller.abort(reason()))
     },
     [Symbol.dispose]() {
       timer?.cancel()

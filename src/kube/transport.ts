@@ -78,12 +78,12 @@ export class Transport {
     idleTimeout = this.#watchIdleTimeout,
   ): AsyncGenerator<string> {
     using abort = linkedAbort(this.#clock, outer)
-    abort.after(this.#timeout, timeoutError(call, this.#timeout))
+    abort.after(this.#timeout, () => timeoutError(call, this.#timeout))
     try {
       const answer = await this.#send(call, abort.signal)
       if (answer.statusCode !== 200) throw await this.#refusal(call, answer)
       const lines = new LineSplitter(MAX_EVENT_BYTES)
-      const heard = (): void => abort.after(idleTimeout, silenceError(call, idleTimeout))
+      const heard = (): void => abort.after(idleTimeout, () => silenceError(call, idleTimeout))
       heard()
       for await (const chunk of answer.body) {
         heard()
@@ -103,7 +103,7 @@ export class Transport {
   async text(call: Call, options: CallOptions): Promise<string> {
     const timeout = options.timeout ?? this.#timeout
     using abort = linkedAbort(this.#clock, options.signal)
-    abort.after(timeout, timeoutError(call, timeout))
+    abort.after(timeout, () => timeoutError(call, timeout))
     for (let retries = 0, reconnects = 0; ; ) {
       try {
         return await this.#attempt(call, abort.signal)

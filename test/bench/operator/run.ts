@@ -102,6 +102,7 @@ async function bench(): Promise<void> {
   const idle = residentMebibytes(operator.child)
   const before = await scrape(operator.address)
   const cpuBefore = cpuSeconds(operator.child)
+  const othersBefore = controlPlaneSeconds()
 
   const began = performance.now()
   const created = createAll()
@@ -125,10 +126,12 @@ async function bench(): Promise<void> {
     return items.length >= COUNT && items.every(item => item.status?.observedGeneration !== undefined)
   })
   const cpu = cpuSeconds(operator.child) - cpuBefore
+  const others = controlPlaneSeconds()
   const after = await scrape(operator.address)
   say(`${COUNT} databases, ${options.workers} workers: all StatefulSets there after`, seconds(allApplied - began))
   say('all statuses written after', seconds(allSaid - began))
-  say('operator CPU until then', seconds(cpu * 1000))
+  say('CPU a database until then: operator', ms(cpu / COUNT))
+  for (const [name, amount] of others) say(`  ${name}`, ms((amount - (othersBefore.get(name) ?? 0)) / COUNT))
   say(
     'API requests a database until then',
     ((after.requests(NOT_LEASE) - before.requests(NOT_LEASE)) / COUNT).toFixed(1),
@@ -282,8 +285,19 @@ function residentMebibytes({ pid }: ChildProcess): number {
   return Math.round(Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) / 1024)
 }
 
+/** CPU time so far of the API server and of what belongs to it, by name. */
+function controlPlaneSeconds(): ReadonlyMap<string, number> {
+  const names = ['kube-apiserver', 'etcd', 'kube-controller-manager']
+  return new Map(
+    names.map(name => {
+      const [pid] = readFileSync(`${directory}/process/${name}.pid`, 'utf8').split(' ')
+      return [name, cpuSeconds({ pid: Number(pid) })]
+    }),
+  )
+}
+
 /** User and system time so far. */
-function cpuSeconds({ pid }: ChildProcess): number {
+function cpuSeconds({ pid }: Pick<ChildProcess, 'pid'>): number {
   const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
   return (Number(fields[11]) + Number(fields[12])) / 100
