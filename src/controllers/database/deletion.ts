@@ -12,10 +12,20 @@ export interface DeletionPlan {
   readonly done: boolean
 }
 
-/** Whether this database needs our finalizer: only where something is to be done before it goes. */
+/** Whether deletionPolicy needs our finalizer: only where something is to be done before the database goes. */
 export function wantsFinalizer(database: KvidxDatabase): boolean {
   const policy = database.spec.storage.deletionPolicy ?? 'Retain'
   return policy !== 'Retain'
+}
+
+/**
+ * Whether a volume is growing, which needs our finalizer with every policy: growth removes the StatefulSet without its pods, and if the database went then,
+ * they would run on with no owner. From before that is done until the new StatefulSet has taken them over.
+ */
+export function leavesPodsAlone({ database, statefulSet, pods }: Observed, actions: readonly Action[]): boolean {
+  if (actions.some(action => action.kind === 'delete' && action.propagation === 'Orphan')) return true
+  if (!hasFinalizer(database)) return false
+  return !statefulSet || isLeaving(statefulSet) || pods.some(pod => controllerOf(pod)?.uid !== statefulSet.metadata.uid)
 }
 
 export function hasFinalizer(database: KvidxDatabase): boolean {
@@ -37,9 +47,20 @@ export function planDeletion(observed: Observed): DeletionPlan {
     { type: 'Reconciling', status: 'True', reason: 'Deleting', values: { detail } },
   ]
   // everything in the namespace goes anyway, and a finalizer would only hold it up
-  if (policy === 'Retain' || observed.namespaceTerminating) return { actions: [], findings: [], done: true }
+  if (observed.namespaceTerminating) return { actions: [], findings: [], done: true }
+  // growth removes a StatefulSet without its pods and makes it anew; where the deletion came between, nobody else stops them
+  const left = pods.filter(pod => !controllerOf(pod) && !isLeaving(pod))
+  const stopLeft = left.map(pod => removal(PODS, pod, 'the database is deleted'))
+  if (policy === 'Retain') {
+    // what has an owner goes with it, and is not waited for
+    const going = statefulSet
+      ? isLeaving(statefulSet) && (statefulSet.metadata.finalizers ?? []).includes('orphan')
+      : pods.some(pod => !isLeaving(pod))
+    const done = left.length === 0 && !going
+    return { actions: stopLeft, findings: done ? [] : waiting('stopping the pods'), done }
+  }
   // a clean shutdown first: no pod may write while the volume is copied or goes away
-  if (statefulSet && !statefulSet.metadata.deletionTimestamp)
+  if (statefulSet && !isLeaving(statefulSet))
     return {
       actions: [
         {
@@ -56,15 +77,8 @@ export function planDeletion(observed: Observed): DeletionPlan {
       findings: waiting('stopping the pods'),
       done: false,
     }
-  if (statefulSet || pods.length > 0) {
-    // growth removes a StatefulSet without its pods and makes it anew; where the deletion came between, nobody else stops them
-    const left = statefulSet ? [] : pods.filter(pod => !controllerOf(pod) && !pod.metadata.deletionTimestamp)
-    return {
-      actions: left.map(pod => removal(PODS, pod, 'the database is deleted')),
-      findings: waiting('stopping the pods'),
-      done: false,
-    }
-  }
+  if (statefulSet || pods.length > 0)
+    return { actions: statefulSet ? [] : stopLeft, findings: waiting('stopping the pods'), done: false }
   if (policy === 'Snapshot' && claims.length > 0) {
     const { finalSnapshot } = observed
     if (!finalSnapshot)
@@ -100,9 +114,13 @@ export function planDeletion(observed: Observed): DeletionPlan {
       }
   }
   const actions = claims
-    .filter(claim => !claim.metadata.deletionTimestamp)
+    .filter(claim => !isLeaving(claim))
     .map(claim => removal(PERSISTENT_VOLUME_CLAIMS, claim, `deletionPolicy ${policy}`))
   return { actions, findings: waiting('removing the volumes'), done: actions.length === 0 }
+}
+
+function isLeaving({ metadata }: KubeObject): boolean {
+  return metadata.deletionTimestamp !== undefined
 }
 
 function removal(resource: Resource, { metadata }: KubeObject, why: string): Action {

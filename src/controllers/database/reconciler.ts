@@ -4,6 +4,7 @@ import { withDefaults } from '../../api/v1alpha1/defaults.ts'
 import { type KvidxDatabase, kvidxDatabaseSchema } from '../../api/v1alpha1/kvidx-database.ts'
 import { REASONS, type Reason } from '../../api/v1alpha1/reasons.ts'
 import { validate } from '../../api/validate.ts'
+import type { Problem } from '../../common/check.ts'
 import type { Clock } from '../../common/clock.ts'
 import { asKvidxError } from '../../common/errors.ts'
 import { parseNano } from '../../common/quantity.ts'
@@ -29,14 +30,14 @@ import { type BackupStatusOutput, backupStatus, shippingOf } from './backup-stat
 import { type DatabaseCache, observe } from './cache.ts'
 import { planCatalog, sharedClass } from './catalog.ts'
 import { planClone } from './clone.ts'
-import { finalSnapshotName, hasFinalizer, planDeletion, wantsFinalizer } from './deletion.ts'
+import { finalSnapshotName, hasFinalizer, leavesPodsAlone, planDeletion, wantsFinalizer } from './deletion.ts'
 import { engineFindings, readiness } from './health.ts'
 import { planHibernation } from './hibernation.ts'
 import { DATABASE_LABEL, FINALIZER, isDataClaim } from './names.ts'
 import type { CronJob } from './objects/cron-jobs.ts'
 import { type Blueprint, blueprintOf } from './objects/desired.ts'
-import { knowsTemplate } from './objects/stateful-set.ts'
-import type { Action, Observed } from './observed.ts'
+import { knowsTemplate, type StatefulSet } from './objects/stateful-set.ts'
+import type { Action, Observed, Pod } from './observed.ts'
 import { isReady, planAll } from './plan.ts'
 import type { Prober } from './prober.ts'
 import { DATABASES } from './resource.ts'
@@ -70,6 +71,8 @@ export class DatabaseReconciler {
   readonly #classes = new Map<string, { readonly expandable: boolean; readonly until: number }>()
 
   readonly #status: StatusWriter
+  /** uid and generation of databases whose spec was found good. */
+  readonly #valid = new Map<string, string>()
 
   constructor(options: DatabaseReconcilerOptions) {
     this.#options = options
@@ -82,6 +85,7 @@ export class DatabaseReconciler {
     if (!database) {
       prober.forget(key)
       this.#status.forget(key)
+      this.#valid.delete(key)
       return undefined
     }
     if (database.metadata.deletionTimestamp) return this.#delete(database, signal)
@@ -99,12 +103,7 @@ export class DatabaseReconciler {
     database: KvidxDatabase & KubeObject,
     signal: AbortSignal,
   ): Promise<ReconcileResult | undefined> {
-    const problem = validate(kvidxDatabaseSchema, {
-      apiVersion: database.apiVersion,
-      kind: database.kind,
-      metadata: { name: database.metadata.name },
-      spec: database.spec,
-    })[0]
+    const problem = this.#problemOf(key, database)
     if (problem) {
       await this.#sayStalled(
         database,
@@ -113,7 +112,7 @@ export class DatabaseReconciler {
       )
       return undefined
     }
-    await this.#keepFinalizer(database, signal)
+    if (wantsFinalizer(database)) await this.#keepFinalizer(database, true, signal)
     const spec = withDefaults(database.spec)
     const rollout = this.#rolloutOf(database)
     if (!rollout || !knowsTemplate(rollout.templateVersion)) {
@@ -149,6 +148,8 @@ export class DatabaseReconciler {
     const actions = spec.suspend
       ? []
       : [...cloning.actions, ...hibernation.actions, ...plan.actions, ...catalog.actions]
+    // before the StatefulSet goes without its pods; if this fails it stays
+    if (!wantsFinalizer(database)) await this.#keepFinalizer(database, leavesPodsAlone(observed, actions), signal)
     if (actions.length > 0) this.#options.log.info({ database: key, changes: actions.map(inWords) }, 'changing')
     const outcome = await carryOut(this.#options.api, actions, database.metadata.uid ?? '', signal)
     for (const action of outcome.done)
@@ -179,6 +180,15 @@ export class DatabaseReconciler {
     if (shared !== undefined) this.#tell(database, 'SeeStore', 'BackupNotIndependent', { class: shared })
     if (outcome.error !== undefined) throw outcome.error
     return { requeueAfter: Math.min(later ?? Number.POSITIVE_INFINITY, nextLook(blueprint, observed, findings)) }
+  }
+
+  /** The first mistake of the spec. A spec that was found good is judged again only when it changes: this is half of the time of a look that finds nothing to do. */
+  #problemOf(key: string, { apiVersion, kind, metadata, spec }: KvidxDatabase & KubeObject): Problem | undefined {
+    const version = `${metadata.uid}/${metadata.generation}`
+    if (this.#valid.get(key) === version) return undefined
+    const [problem] = validate(kvidxDatabaseSchema, { apiVersion, kind, metadata: { name: metadata.name }, spec })
+    if (!problem) this.#valid.set(key, version)
+    return problem
   }
 
   #tell(database: KubeObject, action: string, reason: Reason, values: Readonly<Record<string, string | number>>): void {
@@ -266,59 +276,44 @@ export class DatabaseReconciler {
     }
     if (plan.done && !(await this.#nothingLeft(database, observed, signal))) return { requeueAfter: 500 }
     if (plan.done) {
-      await this.#setFinalizers(
-        database,
-        (database.metadata.finalizers ?? []).filter(name => name !== FINALIZER),
-        signal,
-      )
+      try {
+        await this.#keepFinalizer(database, false, signal)
+      } catch (error) {
+        if (!isNotFound(error)) throw error
+      }
       return undefined
     }
     await this.#status.write(database, withFindings(database, plan.findings, clock.now()), signal)
     return { requeueAfter: 2000 }
   }
 
-  /** The cache may be behind: a claim made a moment ago would stay for ever once our finalizer is gone. */
+  /** The cache may be behind: a claim made, or a pod left alone, a moment ago would stay for ever once our finalizer is gone. */
   async #nothingLeft(database: KvidxDatabase & KubeObject, observed: Observed, signal: AbortSignal): Promise<boolean> {
-    if (observed.namespaceTerminating || !wantsFinalizer(database)) return true
+    if (observed.namespaceTerminating) return true
     const { api } = this.#options
     const { name, namespace = '' } = database.metadata
-    const statefulSet = await undefinedIfMissing(api.get<KubeObject>(STATEFUL_SETS, { namespace, name }, { signal }))
-    if (statefulSet && controllerOf(statefulSet)?.uid === database.metadata.uid) return false
+    const found = await undefinedIfMissing(api.get<StatefulSet>(STATEFUL_SETS, { namespace, name }, { signal }))
+    const statefulSet = found && controllerOf(found)?.uid === database.metadata.uid ? found : undefined
     const labelSelector = `${DATABASE_LABEL}=${name}`
+    if (!wantsFinalizer(database)) {
+      const ofDatabase = `${labelSelector},app.kubernetes.io/component=database`
+      const pods = await api.list<Pod>(PODS, { namespace, labelSelector: ofDatabase, signal })
+      return planDeletion({ ...observed, statefulSet, pods: pods.items }).done
+    }
+    if (statefulSet) return false
     const claims = await api.list<KubeObject>(PERSISTENT_VOLUME_CLAIMS, { namespace, labelSelector, signal })
     return claims.items.every(
       ({ metadata }) => metadata.deletionTimestamp !== undefined || !isDataClaim(metadata.name, name),
     )
   }
 
-  async #keepFinalizer(database: KvidxDatabase & KubeObject, signal: AbortSignal): Promise<void> {
-    const wants = wantsFinalizer(database)
+  async #keepFinalizer(database: KvidxDatabase & KubeObject, wants: boolean, signal: AbortSignal): Promise<void> {
     if (wants === hasFinalizer(database)) return
-    const finalizers = database.metadata.finalizers ?? []
-    await this.#setFinalizers(
-      database,
-      wants ? [...finalizers, FINALIZER] : finalizers.filter(name => name !== FINALIZER),
-      signal,
-    )
-  }
-
-  async #setFinalizers(
-    database: KvidxDatabase & KubeObject,
-    finalizers: readonly string[],
-    signal: AbortSignal,
-  ): Promise<void> {
-    const { name, namespace, resourceVersion } = database.metadata
-    try {
-      // with the version that was seen: another controller's finalizer must not be lost
-      await this.#options.api.patch(
-        DATABASES,
-        { namespace, name },
-        { metadata: { finalizers, resourceVersion } },
-        { signal },
-      )
-    } catch (error) {
-      if (!isNotFound(error)) throw error
-    }
+    const { name, namespace, resourceVersion, finalizers: before = [] } = database.metadata
+    const finalizers = wants ? [...before, FINALIZER] : before.filter(finalizer => finalizer !== FINALIZER)
+    // with the version that was seen: another controller's finalizer must not be lost
+    const body = { metadata: { finalizers, resourceVersion } }
+    await this.#options.api.patch(DATABASES, { namespace, name }, body, { signal })
   }
 
   #rolloutOf(database: KvidxDatabase & KubeObject): Rollout | undefined {

@@ -168,6 +168,17 @@ describe.skipIf(missing)('the database controller on a real API server', () => {
       () => find(api, SECRETS, namespace, 'drift-auth'),
       now => now !== undefined && now.metadata.uid !== old.metadata.uid,
     )
+    // a Secret we may only make
+    const ours = { 'app.kubernetes.io/managed-by': 'kvidx-operator', 'kvidx.io/database': 'drift' }
+    const bare = { 'app.kubernetes.io/managed-by': null, 'kvidx.io/database': null }
+    await api.patch(SECRETS, { namespace, name: 'drift-auth' }, { metadata: { labels: bare } })
+    const said = await reason(api, namespace, 'drift', 'Stalled', 'LabelsMissing')
+    expect(conditionOf(said, 'Stalled')?.message).toContain('Secret drift-auth')
+    await api.patch(SECRETS, { namespace, name: 'drift-auth' }, { metadata: { labels: ours } })
+    await eventually(
+      () => find(api, DATABASES, namespace, 'drift'),
+      now => conditionOf(now, 'Stalled')?.status !== 'True',
+    )
     // somebody's own annotation and tokens are not ours to take away
     await api.patch(SERVICES, { namespace, name: 'drift' }, { metadata: { annotations: { mine: 'yes' } } })
     await api.patch(SECRETS, { namespace, name: 'drift-auth' }, { stringData: { read: 'rotated' } })
@@ -285,6 +296,41 @@ describe.skipIf(missing)('the database controller on a real API server', () => {
         40_000,
       )
     }
+  }, 60_000)
+
+  it('leaves no pod behind when a database is deleted while its volume grows, and keeps the volume', async () => {
+    const names = Array.from({ length: 8 }, (_, index) => `growing-${index}`)
+    await Promise.all(
+      names.map(async (name, index) => {
+        await made(name)
+        await userApply(api, database(namespace, name, { storage: { size: '2Gi' } }))
+        await eventually(
+          () => find(api, DATABASES, namespace, name),
+          object => object?.metadata.finalizers?.includes('kvidx.io/deletion') ?? false,
+        )
+        await new Promise(resolve => setTimeout(resolve, index * 40))
+        await api.delete(DATABASES, { namespace, name })
+      }),
+    )
+    for (const name of names) {
+      await gone(name)
+      await eventually(
+        () => objectsOf(api, namespace, name),
+        objects => objects.join() === `PersistentVolumeClaim/data-${name}-0`,
+        40_000,
+      )
+    }
+  }, 120_000)
+
+  it('has no finalizer any more when a volume has grown', async () => {
+    await made('grown')
+    const before = await find(api, STATEFUL_SETS, namespace, 'grown')
+    await userApply(api, database(namespace, 'grown', { storage: { size: '2Gi' } }))
+    await eventually(
+      async () => [await find(api, STATEFUL_SETS, namespace, 'grown'), await find(api, DATABASES, namespace, 'grown')],
+      ([set, object]) =>
+        set !== undefined && set.metadata.uid !== before?.metadata.uid && object?.metadata.finalizers === undefined,
+    )
   }, 60_000)
 
   it('waits with Snapshot where none can be taken, says why, and goes on with another policy', async () => {

@@ -2,10 +2,12 @@ import { describe, expect, test } from 'vitest'
 import {
   finalSnapshotName,
   hasFinalizer,
+  leavesPodsAlone,
   planDeletion,
   wantsFinalizer,
 } from '../../../../src/controllers/database/deletion.ts'
 import type { Observed } from '../../../../src/controllers/database/observed.ts'
+import { planAll } from '../../../../src/controllers/database/plan.ts'
 import type { KubeObject } from '../../../../src/kube/object.ts'
 import { claim, findingsInWords, inWords, type Mutable, scene } from './scene.ts'
 
@@ -35,7 +37,9 @@ const podsOwned: Change = observed => {
     ...pod,
     metadata: {
       ...pod.metadata,
-      ownerReferences: [{ apiVersion: 'apps/v1', kind: 'StatefulSet', name: 'orders', uid: 'x', controller: true }],
+      ownerReferences: [
+        { apiVersion: 'apps/v1', kind: 'StatefulSet', name: 'orders', uid: 'uid-of-orders', controller: true },
+      ],
     },
   }))
 }
@@ -48,6 +52,36 @@ const setLeaving: Change = observed => {
       ...observed.statefulSet,
       metadata: { ...observed.statefulSet.metadata, deletionTimestamp: '2026-11-23T12:00:00Z' },
     }
+}
+const setOrphans: Change = observed => {
+  setLeaving(observed)
+  if (observed.statefulSet)
+    observed.statefulSet = {
+      ...observed.statefulSet,
+      metadata: { ...observed.statefulSet.metadata, finalizers: ['orphan'] },
+    }
+}
+/** The volume is bound, and larger than the claim template says. */
+const grown: Change = observed => {
+  observed.claims = [claim('2Gi')]
+  const set = observed.statefulSet
+  const [template] = set?.spec.volumeClaimTemplates ?? []
+  if (set && template)
+    observed.statefulSet = {
+      ...set,
+      spec: {
+        ...set.spec,
+        volumeClaimTemplates: [
+          { ...template, spec: { ...template.spec, resources: { requests: { storage: '512Mi' } } } },
+        ],
+      },
+    }
+}
+const podsLeaving: Change = observed => {
+  observed.pods = observed.pods.map(pod => ({
+    ...pod,
+    metadata: { ...pod.metadata, deletionTimestamp: '2026-11-23T12:00:00Z' },
+  }))
 }
 const claimsLeaving: Change = observed => {
   const [one] = observed.claims
@@ -65,7 +99,15 @@ const terminating: Change = observed => {
 const DELETING = ['Ready=False/Deleting', 'Reconciling=True/Deleting']
 
 const TABLE: readonly (readonly [string, Policy, readonly Change[], readonly string[], boolean])[] = [
-  ['Retain lets go at once', 'Retain', [], [], true],
+  ['Retain lets go at once', 'Retain', [podsOwned], [], true],
+  ['also while its StatefulSet goes with its pods', 'Retain', [podsOwned, setLeaving], [], true],
+  ['also when nothing was ever made', 'Retain', [noSet, noPods], [], true],
+  ['but not while growth parts the StatefulSet from its pods', 'Retain', [podsOwned, setOrphans], [], false],
+  ['nor before it is seen that they are parted', 'Retain', [podsOwned, noSet], [], false],
+  ['then the pod is stopped', 'Retain', [noSet], ['delete Pod orders-0'], false],
+  ['also one that the new StatefulSet has not taken over', 'Retain', [], ['delete Pod orders-0'], false],
+  ['which is not waited for, with Retain', 'Retain', [noSet, podsLeaving], [], true],
+  ['nor is a namespace that goes held up for it', 'Retain', [noSet, terminating], [], true],
   ['a namespace that goes is not held up, with Delete', 'Delete', [terminating], [], true],
   ['nor with Snapshot', 'Snapshot', [terminating], [], true],
   ['the pods stop first', 'Delete', [], ['delete StatefulSet orders'], false],
@@ -132,6 +174,25 @@ describe('the finalizer', () => {
     const { observed } = scene({ spec: { storage: { size: '1Gi', deletionPolicy } } })
     expect(wantsFinalizer(observed.database)).toBe(wanted)
     expect(hasFinalizer(observed.database)).toBe(false)
+  })
+
+  test.each([
+    ['is not wanted at rest', [podsOwned], false, false],
+    ['is there before growth parts the StatefulSet from its pods', [podsOwned, grown], false, true],
+    ['stays until that is done', [podsOwned, setOrphans], true, true],
+    ['stays while there is no StatefulSet', [noSet], true, true],
+    ['also where no pod is seen', [noSet, noPods], true, true],
+    ['stays until the new StatefulSet has the pods', [], true, true],
+    ['goes then', [podsOwned], true, false],
+    ['is not wanted while a new database gets its first objects', [podsOwned, noSet], false, false],
+  ] as const)('with Retain: %s', (_, changes, there, wanted) => {
+    const { blueprint, observed } = scene({
+      ...(there && { finalizers: ['kvidx.io/deletion'] }),
+      change: seen => {
+        for (const change of changes) change(seen)
+      },
+    })
+    expect(leavesPodsAlone(observed, planAll(blueprint, observed).actions)).toBe(wanted)
   })
 
   test('makes the name of the snapshot this very object’s', () => {
