@@ -40,6 +40,8 @@ export interface RetentionPolicy {
   readonly windowMs: number
   /** IANA name: whose midnight ends a day. */
   readonly timeZone: string
+  /** The lineage is the database's no more, and somebody named it to be pruned: nothing stays for being the newest verified or a possible parent. */
+  readonly ended?: boolean
 }
 
 /** Everything of one lineage. */
@@ -74,20 +76,23 @@ export function planRetention(input: RetentionInput, policy: RetentionPolicy, no
   const byTime = [...input.backups].sort((a, b) => a.time - b.time || (a.id < b.id ? -1 : 1))
   keepByCalendar(byTime, 'Full', policy, plan)
   keepByCalendar(byTime, 'VolumeSnapshot', policy, plan)
-  keepNewestVerified(byTime, plan)
+  if (!policy.ended) keepNewestVerified(byTime, plan)
   const fulls = byTime.filter(backup => backup.kind === 'Full')
   const windowStart = now - policy.windowMs
   const base = windowBase(fulls, policy.windowMs > 0 ? windowStart : now)
   if (policy.windowMs > 0) keepWindow(input, fulls, base, windowStart, plan)
-  keepRecent(byTime, now, plan)
+  if (!policy.ended) keepRecent(byTime, now, plan)
   for (const backup of byTime) {
     if (backup.manual) plan.keep(backup, 'made by hand')
     if (!backup.good) keepUnproven(backup, byTime, plan)
   }
   // last: every rule above may have kept an increment
   for (const backup of input.backups) if (plan.isKept(backup.id)) keepParents(backup, plan)
+  const nothingLeft = policy.ended && !fulls.some(full => plan.isKept(full.id))
   const segments = input.segments.map(segment =>
-    decideSegment(segment, input.epochs, base, policy.windowMs > 0 ? windowStart : now),
+    nothingLeft
+      ? { id: segment.id, keep: false, reasons: ['no Full of the lineage is kept'] }
+      : decideSegment(segment, input.epochs, base, policy.windowMs > 0 ? windowStart : now),
   )
   return { backups: input.backups.map(backup => plan.decision(backup)), segments }
 }

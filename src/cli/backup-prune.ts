@@ -6,7 +6,7 @@ import { KvidxError } from '../common/errors.ts'
 import { formatBytes } from '../common/quantity.ts'
 import { type ClusterFlags, inCluster, withCluster } from './cluster.ts'
 import { type Io, write } from './io.ts'
-import { type StoreFlags, withOpenStore, withStore } from './store-options.ts'
+import { newestLineage, type StoreFlags, withOpenStore, withStore } from './store-options.ts'
 
 interface PruneFlags extends StoreFlags, ClusterFlags {
   readonly dryRun?: true
@@ -35,10 +35,14 @@ export function backupPruneCommand(io: Io): Command {
         const what = flags.dryRun ? ['--dry-run'] : []
         return inCluster(flags, cluster => taskInCluster(cluster, 'prune', what, flags.output, io))
       }
-      return withOpenStore(flags, async ({ context, home }) => {
+      return withOpenStore(flags, async ({ context, home, source }) => {
         const { readLineage } = await import('../../sidecar/backup/catalog.ts')
         const { planPrune, prune } = await import('../../sidecar/backup/prune.ts')
-        const policy = policyOf(flags)
+        const own = source?.namespace === home.namespace && source.database === home.database
+        const ended =
+          flags.lineage !== undefined &&
+          home.lineage !== (own ? source.lineage : await newestLineage(context, home.namespace, home.database))
+        const policy = { ...policyOf(flags), ended }
         const plan = planPrune(await readLineage(context.store, home), policy, systemClock.now())
         const gone = plan.backups.filter(decision => !decision.keep)
         const segments = plan.segments.filter(decision => !decision.keep).length

@@ -128,7 +128,8 @@ async function only(names: Promise<string[]>, what: string, location: string): P
   )
 }
 
-async function newestLineage(context: FileContext, namespace: string, database: string): Promise<string> {
+/** Errors: backup_not_found. */
+export async function newestLineage(context: FileContext, namespace: string, database: string): Promise<string> {
   const { readCatalog } = await import('../../sidecar/backup/catalog.ts')
   const catalogs = await readCatalog(context.store, { namespace, database })
   const time = (catalog: LineageCatalog) => catalog.backups.at(-1)?.time ?? 0

@@ -306,3 +306,40 @@ describe('kvidx backup', () => {
     expect(running.sidecar.database.state.digest).toBe(before.digest)
   })
 })
+
+test('prune of a named older lineage lets its newest verified Full go, that of the database stays', async () => {
+  const first = await startRunning()
+  const full = async ({ configFile, url }: Running) => {
+    const ran = await kvidx(['job', 'backup', '--config', configFile, '--server', url, '--schedule', 'daily'])
+    expect(json(ran.out)).toMatchObject({ type: 'Full', verification: 'Verified' })
+  }
+  await first.put(1, 'old')
+  await full(first)
+  const old = first.sidecar.database.lineage
+  await first.stop()
+  rmSync(first.data, { recursive: true })
+  const second = await startRunning({ root: first.root })
+  try {
+    await second.put(1, 'new')
+    await full(second)
+    const { lineage } = second.sidecar.database
+    const zeros = ['--daily', '0', '--weekly', '0', '--monthly', '0', '--last', '0', '--window', '0s']
+    const prune = async (of: string, ...more: string[]) => {
+      const args = ['backup', 'prune', '--lineage', of, ...zeros, '--output', 'json', ...more]
+      return json((await kvidx(args)).out).backups.map(({ keep }: { keep: boolean }) => keep)
+    }
+    const beside = ['--server', second.url]
+    const alone = ['--store', second.store, '--database', 'orders']
+    for (const where of [beside, alone]) {
+      expect(await prune(lineage, ...where)).toEqual([true])
+      expect(await prune(old, ...where, '--dry-run')).toEqual([false])
+    }
+    expect(await prune(old, ...beside)).toEqual([false])
+    const list = (of: string) => kvidx(['backup', 'list', '--lineage', of, ...beside, '--output', 'json'])
+    expect(json((await list(old)).out).backups).toEqual([])
+    expect(json((await list(lineage)).out).backups).toHaveLength(1)
+  } finally {
+    await second.stop()
+    remove(second)
+  }
+})

@@ -270,6 +270,22 @@ describe('segments and branches', () => {
     ])
   })
 
+  it('lets all of an ended lineage go, its newest verified and its segments, but what was made by hand and what the numbers keep', () => {
+    const zeros = { ...GUIDE, daily: 0, weekly: 0, monthly: 0 }
+    const [old, newest] = [full(NOW - 90 * DAY), full(NOW - 60 * DAY)]
+    const segments = [segment(1, 5, NOW - 60 * DAY)]
+    const keeps = (backups: RetainedBackup[], policy: RetentionPolicy) => {
+      const plan = planRetention({ backups, segments, epochs: EPOCHS }, policy, NOW)
+      return [...plan.backups, ...plan.segments].filter(({ keep }) => keep).map(({ id }) => id)
+    }
+    const child = increment(NOW - 59 * DAY, newest)
+    expect(keeps([old, newest, child], { ...zeros, ended: true })).toEqual([])
+    expect(keeps([old, newest, child], zeros)).toContain(newest.id)
+    expect(keeps([old, newest, child], { ...zeros, last: 1, ended: true })).toEqual([newest.id])
+    const mine = { ...child, manual: true }
+    expect(keeps([old, newest, mine], { ...zeros, ended: true })).toEqual([newest.id, mine.id])
+  })
+
   it('keeps every segment while there is no good Full', () => {
     const backups = [full(NOW - 30 * DAY, { good: false, verified: false })]
     const plan = planRetention({ backups, segments: [segment(1, 5, START)], epochs }, GUIDE, NOW)
