@@ -18,9 +18,14 @@ export interface RunningSidecar {
   readonly opsAddress: string
   /** Resolves with the data address once the database is open and served; rejects when the process is stopped before. */
   readonly serving: Promise<string>
+  /** Resolves when the writer is gone and what was under way has its answer: this process can only end, with an error, and be started again. */
+  readonly died: Promise<KvidxError>
   /** Design section 4, SIGTERM: stop accepting, finish, checkpoint, close, mark. */
   stop(): Promise<void>
 }
+
+/** How long answers may take that are still to go out when the writer is gone, ms. */
+const LAST_ANSWERS = 3000
 
 /**
  * The engine process of one database. The operations port answers from the first moment: a database that cannot be opened is a
@@ -121,6 +126,13 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
   // a stop before it served is no news to somebody who does not ask
   serving.catch(() => {})
 
+  // the last answer says why: an exit at once would cut it off
+  const died = database.died.then(async error => {
+    const answered = servers.then(running => running.closeData()).catch(() => {})
+    await Promise.race([answered, clock.sleep(LAST_ANSWERS)])
+    return error
+  })
+
   let stopped: Promise<void> | undefined
   const stop = async () => {
     logger.info('stopping')
@@ -145,6 +157,7 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
     database,
     opsAddress: operations.address,
     serving,
+    died,
     stop: () => {
       stopped ??= stop()
       return stopped

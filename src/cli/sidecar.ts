@@ -28,7 +28,7 @@ export function sidecarCommand(): Command {
       const { sidecarOptions } = await import('./sidecar-options.ts')
       const sidecar = await startSidecar(await sidecarOptions(flags, environment))
       sidecar.serving.catch(() => {})
-      const end = await Promise.race([waitForSignal(), parentGone(), sidecar.database.died])
+      const end = await Promise.race([waitForSignal(), parentGone(), sidecar.died])
       // whoever started us starts us again, and the start recovers
       if (end instanceof Error) process.exit(1)
       // a second signal does not wait

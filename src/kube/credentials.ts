@@ -1,5 +1,7 @@
 import type { ConnectionOptions } from 'node:tls'
 import type { KubeConfig } from '@kubernetes/client-node'
+import { environment } from '../common/environment.ts'
+import { KvidxError } from '../common/errors.ts'
 
 const TLS_OPTIONS = ['ca', 'cert', 'key', 'pfx', 'passphrase', 'rejectUnauthorized', 'servername'] as const
 
@@ -39,14 +41,18 @@ export class KubeConfigCredentials implements Credentials {
 
   /**
    * Reads a kubeconfig: the file at `path`, else $KUBECONFIG, else ~/.kube/config.
-   * Throws Error when it cannot be read, and when `context` is not in it.
+   * Errors: invalid_parameter when it cannot be read; Error when `context` is not in it.
    */
   static async load(path?: string, context?: string): Promise<KubeConfigCredentials> {
     // late: the module costs a second and 80 MB, which commands without a cluster and pods inside of one need not pay
     const { KubeConfig } = await import('@kubernetes/client-node')
     const config = new KubeConfig()
-    if (path === undefined) config.loadFromDefault()
-    else config.loadFromFile(path)
+    try {
+      if (path === undefined) config.loadFromDefault()
+      else config.loadFromFile(path)
+    } catch (error) {
+      throw unusable(path, error)
+    }
     if (context !== undefined) {
       if (config.getContextObject(context) === null) {
         const known = config.getContexts().map(one => one.name)
@@ -79,4 +85,16 @@ export class KubeConfigCredentials implements Credentials {
       ...(uri ? { proxy: { kind: uri.startsWith('socks') ? 'socks' : 'http', uri } } : {}),
     }
   }
+}
+
+function unusable(path: string | undefined, error: unknown): KvidxError {
+  const variable = environment.read('KUBECONFIG')
+  const field = path !== undefined ? '--kubeconfig' : variable !== undefined ? '$KUBECONFIG' : 'kubeconfig'
+  const [reason] = (error instanceof Error ? error.message : String(error)).split('\n')
+  return new KvidxError(
+    'invalid_parameter',
+    `${field}: '${path ?? variable ?? '~/.kube/config'}' cannot be used: ${reason} (allowed: a file that this user may read, in kubectl's format)`,
+    { field },
+    error,
+  )
 }

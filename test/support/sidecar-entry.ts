@@ -12,7 +12,6 @@ const sidecar = await startSidecar({
   pod: 'test',
 })
 process.on('SIGTERM', () => void sidecar.stop())
-// as the command does, with more time for the test to read answers
-void sidecar.database.died.then(() => setTimeout(() => process.exit(1), 1000))
+void sidecar.died.then(() => process.exit(1))
 const data = await sidecar.serving
 process.stdout.write(`${JSON.stringify({ data, operations: sidecar.opsAddress })}\n`)

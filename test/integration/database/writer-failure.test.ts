@@ -1,7 +1,11 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, expect, test } from 'vitest'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { afterAll, expect, onTestFinished, test } from 'vitest'
 import { startSidecarProcess } from '../../support/sidecar-process.ts'
 
 const root = mkdtempSync(join(tmpdir(), 'kvidx-writer-'))
@@ -23,4 +27,31 @@ test('a commit whose outcome nobody can know is answered so, and the database sa
   // the third had reached the disk: acknowledged ones are there, of the other both is allowed
   expect(['2', '3']).toContain(count.count)
   await again.kill('SIGTERM')
+})
+
+test('the command answers all that is under way before it ends', async () => {
+  const kvidx = fileURLToPath(new URL('../../../bin/kvidx', import.meta.url))
+  const flags = ['--engine', 'SQLite', '--data-dir', join(root, 'command'), '--data-port', '0', '--ops-port', '0']
+  const child = spawn(process.execPath, [kvidx, 'sidecar', ...flags], {
+    env: { ...process.env, KVIDX_FAILPOINTS: 'commit.before=sleep(3000);commit.after=1*error' },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  onTestFinished(() => void child.kill('SIGKILL'))
+  const exited = once(child, 'exit')
+  const address = await new Promise<string>((resolve, reject) => {
+    let log = ''
+    createInterface({ input: child.stderr }).on('line', line => {
+      log += `${line}\n`
+      const found = /"dataApi":"([^"]+)"/.exec(line)?.[1]
+      if (found) resolve(found)
+    })
+    void exited.then(() => reject(new Error(`it ended before it served:\n${log}`)))
+  })
+  const puts = Array.from({ length: 20 }, async (_, key) => {
+    const answer = await fetch(`${address}/v1/records/${key}`, { method: 'PUT', body: 'x' })
+    return `${answer.status} ${((await answer.json()) as { code: string }).code}`
+  })
+  const answers = await Promise.all(puts)
+  expect(new Set(answers)).toEqual(new Set(['503 unknown_outcome']))
+  expect(await exited).toEqual([1, null])
 })

@@ -165,6 +165,15 @@ printf '{"status":{"token":"token-%s","expirationTimestamp":"2020-01-01T00:00:00
     await expect(connection.route()).rejects.toThrow('closed')
   })
 
+  it('names the flag, the file and what is allowed when a kubeconfig cannot be read', async () => {
+    const absent = join(directory, 'absent')
+    const message = `--kubeconfig: '${absent}' cannot be used: ENOENT: no such file or directory, open '${absent}' (allowed: a file that this user may read, in kubectl's format)`
+    await expect(Connection.load({ kubeconfig: absent })).rejects.toMatchObject({ code: 'invalid_parameter', message })
+    const broken = join(directory, 'broken')
+    await writeFile(broken, 'a: [')
+    await expect(Connection.load({ kubeconfig: broken })).rejects.toThrow(`--kubeconfig: '${broken}' cannot be used: `)
+  })
+
   it('fails the call, not the process, when credentials cannot be had', async () => {
     const credentials: Credentials = {
       server: new URL(server),
