@@ -141,10 +141,10 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
     stopping.abort()
     const running = await servers.catch(() => undefined)
     await reopening
+    // tasks are cancelled first: who asked for one is a request under way, and a vacuum would hold up the rest
+    const maintained = maintenance.stop()
     await running?.closeData()
     // nothing is written any more, so what is there now is all that there is to ship
-    // tasks are cancelled first: a vacuum would hold up the rest
-    const maintained = maintenance.stop()
     await protection.stop()
     await maintained
     await database.close()

@@ -1,5 +1,6 @@
-import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { KvidxError } from '../../src/common/errors.ts'
+import { failpoint } from '../../src/common/failpoint.ts'
 import type { EngineSnapshot } from '../engine/engine.ts'
 import { openReader } from '../engine/open.ts'
 import type { DatabaseState } from './database.ts'
@@ -23,9 +24,12 @@ const port = parentPort as MessagePort
 const reader = await openReader((workerData as ReaderData).share)
 const snapshots = new Map<number, { snapshot: EngineSnapshot; state: DatabaseState; bytes: Uint8Array }>()
 const streams = new Map<number, () => Slice>()
-const cancelled = new Set<number>()
+/** Long jobs under way, each with the wish that it may end. */
+const jobs = new Map<number, { cancelled: boolean }>()
 
-port.on('message', (message: ToReader) => {
+port.on('message', receive)
+
+function receive(message: ToReader): void {
   switch (message.type) {
     case 'snapshot':
       return attempt(message.id, () => {
@@ -56,21 +60,25 @@ port.on('message', (message: ToReader) => {
         post({ type: 'chunk', id: message.id, chunk: slice.chunk, end: slice.end }, [slice.chunk.buffer])
       })
     case 'cancel':
-      if (!streams.delete(message.id)) cancelled.add(message.id)
+      streams.delete(message.id)
+      cancel(message.id)
       return
     case 'call':
       return attempt(message.id, () => {
         if (message.name === 'pack') pack(message.id, message.snapshot, message.args as SnapshotCalls['pack'][0])
         else if (message.name === 'totals') sumUp(message.id, snapshotOf(message.snapshot))
+        else if (message.name === 'integrity') void check(message.id)
         else post({ type: 'result', id: message.id, value: run(message) })
         if (message.name === 'close') port.close()
       })
   }
-})
+}
 
 post({ type: 'ready' })
 
-const calls: { [N in keyof ReaderCalls]: (args: ReaderCalls[N][0], id: number) => ReaderCalls[N][1] } = {
+type Instant = Exclude<keyof ReaderCalls, 'integrity'>
+
+const calls: { [N in Instant]: (args: ReaderCalls[N][0]) => ReaderCalls[N][1] } = {
   expired: ({ until }) => {
     const snapshot = reader.snapshot()
     try {
@@ -80,7 +88,6 @@ const calls: { [N in keyof ReaderCalls]: (args: ReaderCalls[N][0], id: number) =
     }
   },
   figures: () => reader.figures(),
-  integrity: (_, id) => reader.checkIntegrity(progressOf(id)),
   checkpoint: () => ({ walBytes: reader.checkpoint?.() ?? 0 }),
   log: readLog,
   close: () => {
@@ -100,8 +107,7 @@ function run(message: ToReader & { type: 'call' }): unknown {
   }
   if (message.name === 'bounds')
     return visibleBounds(snapshotOf(message.snapshot).snapshot, (message.args as SnapshotCalls['bounds'][0]).now)
-  if (message.name === 'totals' || message.name === 'pack') return undefined
-  return calls[message.name](message.args as never, message.id)
+  return calls[message.name as Instant](message.args as never)
 }
 
 /** One stretch of a parallel stream; the chunk is transferred. */
@@ -125,15 +131,46 @@ function pack(id: number, snapshot: number | undefined, { range, visibleAt, buff
 /** A slice a turn, so that the other jobs of this thread go on. */
 function sumUp(id: number, { snapshot, state }: { snapshot: EngineSnapshot; state: DatabaseState }): void {
   const totals = totalsOf(snapshot)
+  const job = { cancelled: false }
+  jobs.set(id, job)
   const turn = () =>
     attempt(id, () => {
-      if (cancelled.delete(id)) throw new KvidxError('cancelled', 'the scan was cancelled')
+      if (job.cancelled) throw new KvidxError('cancelled', 'the scan was cancelled')
       const value = totals.step()
-      if (value) return post({ type: 'result', id, value })
+      if (value) {
+        jobs.delete(id)
+        return post({ type: 'result', id, value })
+      }
       post({ type: 'progress', id, done: totals.seen, total: Number(state.count) })
       setImmediate(turn)
     })
   turn()
+}
+
+/** This thread has nothing else to do, and may see nothing of its port until the check is through: whether it was cancelled is looked for. */
+async function check(id: number): Promise<void> {
+  const job = { cancelled: false }
+  jobs.set(id, job)
+  try {
+    const value = await reader.checkIntegrity((done, total) => {
+      failpoint('check.progress')
+      post({ type: 'progress', id, done, total })
+      for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port)) receive(next.message as ToReader)
+      return job.cancelled
+    })
+    failpoint('check.through')
+    post({ type: 'result', id, value })
+  } catch (error) {
+    post({ type: 'failed', id, error: toPlain(error) })
+  } finally {
+    jobs.delete(id)
+  }
+}
+
+/** What is through already has nothing to cancel. */
+function cancel(id: number): void {
+  const job = jobs.get(id)
+  if (job) job.cancelled = true
 }
 
 function readLog({ afterSeq, untilSeq, maxBytes }: ReaderCalls['log'][0]): ReaderCalls['log'][1] {
@@ -164,18 +201,12 @@ function snapshotOf(id: number | undefined): { snapshot: EngineSnapshot; state: 
   return found
 }
 
-function progressOf(id: number): (done: number, total: number) => boolean {
-  return (done, total) => {
-    post({ type: 'progress', id, done, total })
-    return cancelled.has(id)
-  }
-}
-
 function attempt(id: number, action: () => void): void {
   try {
     action()
   } catch (error) {
     streams.delete(id)
+    jobs.delete(id)
     post({ type: 'failed', id, error: toPlain(error) })
   }
 }

@@ -81,6 +81,7 @@ class ReaderThread {
       })
       signal?.addEventListener('abort', cancel, { once: true })
       this.post(message, transfer)
+      if (signal?.aborted) cancel()
     })
   }
 
@@ -144,7 +145,9 @@ export class Readers {
   readonly #most: number
   /** Oldest first. */
   readonly #held = new Set<HeldSnapshot>()
-  #closed = false
+  /** Integrity checks under way, each in a thread of its own. */
+  readonly #checks = new Set<Promise<unknown>>()
+  readonly #closing = new AbortController()
 
   /** @param most threads at most */
   constructor(share: EngineShare, most: number) {
@@ -216,9 +219,9 @@ export class Readers {
     signal?: AbortSignal,
     progress?: ProgressListener,
   ): Promise<ReaderCalls[N][1]> {
+    if (name === 'integrity') return (await this.#check(signal, progress)) as never
     const thread = await this.#leastLoaded()
     const id = thread.newId()
-    // an integrity check has its thread to itself for minutes: others shall go to another
     const load = QUICK.has(name) ? 0 : 1
     thread.load += load
     try {
@@ -230,9 +233,31 @@ export class Readers {
   }
 
   async close(): Promise<void> {
-    this.#closed = true
+    this.#closing.abort()
+    await Promise.allSettled(this.#checks)
     const threads = await Promise.allSettled(this.#threads)
     await Promise.all(threads.map(thread => thread.status === 'fulfilled' && thread.value.end()))
+  }
+
+  /** It has its thread to itself for minutes: one that nobody else waits for, and that ends with it. */
+  async #check(signal?: AbortSignal, progress?: ProgressListener): Promise<unknown> {
+    this.#ensureOpen()
+    const stop = AbortSignal.any([this.#closing.signal, ...(signal ? [signal] : [])])
+    const check = startThread(this.#share).then(async thread => {
+      const id = thread.newId()
+      try {
+        const answer = await thread.ask(id, { type: 'call', id, name: 'integrity', args: {} }, stop, progress)
+        return (answer as FromReader & { type: 'result' }).value
+      } finally {
+        await thread.end()
+      }
+    })
+    this.#checks.add(check)
+    try {
+      return await check
+    } finally {
+      this.#checks.delete(check)
+    }
   }
 
   async #openOn(thread: ReaderThread): Promise<{ state: Uint8Array; lanes: readonly Lane[] }> {
@@ -315,7 +340,7 @@ export class Readers {
   }
 
   #ensureOpen(): void {
-    if (this.#closed) throw new KvidxError('not_ready', 'the database is closed')
+    if (this.#closing.signal.aborted) throw new KvidxError('not_ready', 'the database is closed')
   }
 }
 

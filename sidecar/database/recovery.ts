@@ -22,6 +22,7 @@ import { lastRecovery, type RecoveryNote } from '../volume/recovery-note.ts'
 import { forgetSeeded, type Seed, seedVolume } from '../volume/seed.ts'
 import { clearSuspicion, mustCheckFirst, readSuspicion, writeSuspicion } from '../volume/suspicion.ts'
 import { finishSwap, putAside } from '../volume/swap.ts'
+import { readSyncMode, writeSyncMode } from '../volume/sync-mode.ts'
 import type { DatabaseConfig } from './config.ts'
 import { formatPosition } from './position.ts'
 import { openSession, type Session } from './session.ts'
@@ -104,6 +105,10 @@ export async function start(
       ...(end?.kind === 'changed' && { position: end.position }),
     }
     const checkFirst = await suspect(layout, lastEnd)
+    const { syncMode } = config.tuning
+    // of the run that died, and of this one, which may die before it has settled what is here
+    const synced = syncMode === 'Full' && ((await readSyncMode(layout)) ?? 'Full') === 'Full'
+    if (syncMode !== 'Full') await writeSyncMode(layout, syncMode)
     await removeCleanExit(layout)
     const open = async (start: SettleInput, suspected: boolean) => {
       const session = await openSession(config, layout.database, suspected)
@@ -112,7 +117,7 @@ export async function start(
           await session.close()
           return undefined
         }
-        return { session, settled: await settle(config, session, { ...start, suspected }, clock, log) }
+        return { session, settled: await settle(config, session, { ...start, suspected }, clock, log, signal) }
       } catch (error) {
         // what is damaged may not even close
         await session.close().catch(() => {})
@@ -120,7 +125,7 @@ export async function start(
       }
     }
     let repaired: RecoveryNote | undefined
-    const opened = await open({ lastEnd, left }, checkFirst).catch(async (error: unknown) => {
+    const opened = await open({ lastEnd, left, synced }, checkFirst).catch(async (error: unknown) => {
       if (!isDamage(error)) throw error
       // the next attempt must not open the files without a word
       await writeSuspicion(layout, { ...(await readSuspicion(layout)), damage: error.message })
@@ -128,13 +133,14 @@ export async function start(
       repaired = await repair(error, identity.lineage, signal)
       await clearSuspicion(layout)
       // read back from end to end before it got its place
-      return open({ lastEnd: 'clean', left: { newest: left.newest } }, false)
+      return open({ lastEnd: 'clean', left: { newest: left.newest }, synced }, false)
     })
     if (opened) {
       const { session, settled } = opened
       if (verdict.kind === 'new' && !seeded) await writeIdentity(layout, identity)
       if (checkFirst) await clearSuspicion(layout)
       await rememberEpochs(layout, session.writer.epochs)
+      await writeSyncMode(layout, syncMode)
       const report: StartReport = {
         ...settled,
         volume: verdict.kind,
@@ -198,8 +204,8 @@ async function suspect(layout: VolumeLayout, lastEnd: LastEnd['kind'] | 'first')
 }
 
 /** Errors: engine_corrupt with the problems. */
-async function checkEngine({ readers }: Session): Promise<void> {
-  const { problems } = await readers.call('integrity', {})
+async function checkEngine({ readers }: Session, signal: AbortSignal): Promise<void> {
+  const { problems } = await readers.call('integrity', {}, signal)
   if (problems.length > 0) throw damaged(problems)
 }
 
@@ -234,28 +240,31 @@ interface SettleInput {
   readonly lastEnd: LastEnd['kind'] | 'first'
   /** What the last process said that it left: the newest epoch, and the position of an end in order. */
   readonly left: { readonly newest: bigint; readonly position?: string }
+  /** Every run that may have written acknowledged a commit only when it was on the disk. */
+  readonly synced: boolean
 }
 
 /** Brings counters and content together. */
 async function settle(
   config: DatabaseConfig,
   session: Session,
-  { lastEnd, left, suspected }: SettleInput & { readonly suspected: boolean },
+  { lastEnd, left, synced, suspected }: SettleInput & { readonly suspected: boolean },
   clock: Clock,
   log: Logger,
+  signal: AbortSignal,
 ): Promise<Omit<StartReport, 'volume' | 'lastEnd' | 'finishedSwap'>> {
   const time = BigInt(clock.now())
   const { writer } = session
   const report = { adoptedData: false, orphanExpiries: 0, foreignWrites: false, checkDue: false }
   const recount = async (reason: 'created' | 'adopted' | 'foreignWrites', always: boolean) => {
-    const result = await writer.call('recount', { reason, always, time, after: left.newest })
+    const result = await writer.call('recount', { reason, always, time, after: left.newest }, signal)
     writer.epochs = result.epochs
     if (result.orphanExpiries > 0)
       log.warn({ orphanExpiries: result.orphanExpiries }, 'dropped expiries whose records are gone')
     return result
   }
   const always = config.recovery.fullCheck === 'Always' && lastEnd === 'unclean'
-  if (suspected || always) await checkEngine(session)
+  if (suspected || always) await checkEngine(session, signal)
   if (!writer.hadState) {
     const adopted = lastEnd !== 'first' && !holdsNothing(session)
     const result = await recount(adopted ? 'adopted' : 'created', true)
@@ -273,8 +282,8 @@ async function settle(
     return { ...report, foreignWrites, orphanExpiries: result.orphanExpiries }
   }
   if (lastEnd === 'unclean') {
-    // with Full every acknowledged commit was synced; otherwise some may be missing, and what follows is another branch
-    if (config.tuning.syncMode !== 'Full')
+    // some acknowledged commits may be missing, and what follows is another branch
+    if (!synced)
       writer.epochs = (await writer.call('beginEpoch', { reason: 'uncleanEnd', time })).epochs
     if (always || suspected) {
       const result = await recount('foreignWrites', false)

@@ -88,7 +88,8 @@ export interface WriteTransaction extends ReadView {
 }
 
 /** When is a commit durable: design section 3. */
-export type SyncMode = 'Full' | 'Normal' | 'Off'
+export const SYNC_MODES = ['Full', 'Normal', 'Off'] as const
+export type SyncMode = (typeof SYNC_MODES)[number]
 
 /** Settings that an engine is opened with; an engine refuses what it does not have (`setting_unsupported`). */
 export interface EngineTuning {
@@ -193,8 +194,11 @@ export interface EngineReader {
   getMeta(name: string): Uint8Array | undefined
   /** A view that stays as it is while writes go on. Release it; at most a few at once. */
   snapshot(): EngineSnapshot
-  /** The engine's own structural check (SQLite integrity_check, RocksDB checksums, LMDB page walk). */
-  checkIntegrity(progress: Progress): IntegrityReport
+  /**
+   * The engine's own structural check (SQLite integrity_check, RocksDB checksums, LMDB page walk). It may have the thread to itself to its end;
+   * what was asked of the thread meanwhile is only seen by `progress`.
+   */
+  checkIntegrity(progress: Progress): Promise<IntegrityReport>
   /**
    * SQLite: copies what it can of the WAL into the main file from this thread, while writes go on beside it; a checkpoint by the
    * writer then finds little to do. Returns the bytes left to copy. Other engines have no such work.

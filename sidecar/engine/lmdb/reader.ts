@@ -65,7 +65,7 @@ class LmdbReader implements EngineReader {
     })
   }
 
-  checkIntegrity(progress: Progress): IntegrityReport {
+  async checkIntegrity(progress: Progress): Promise<IntegrityReport> {
     const pin = this.snapshot()
     try {
       return checkLmdb(this.#options.directory, progress)

@@ -78,7 +78,7 @@ class RocksReader implements EngineReader {
     return this.#snapshot()
   }
 
-  checkIntegrity(progress: Progress): IntegrityReport {
+  async checkIntegrity(progress: Progress): Promise<IntegrityReport> {
     const snapshot = this.#snapshot()
     try {
       return checkIntegrity(this.#session, snapshot, snapshot.address, progress)

@@ -11,11 +11,11 @@ import type {
   StoredRecord,
 } from '../engine.ts'
 import { HeldSnapshot } from '../held-snapshot.ts'
+import { checkBeside } from './check-beside.ts'
 import { checkpointWal } from './checkpoint.ts'
 import { type Connection, connectCheckpointer, connectReader, hasWal } from './connection.ts'
 import { guarded } from './errors.ts'
 import { sqliteFigures } from './figures.ts'
-import { checkSqlite } from './integrity.ts'
 import { PointReader } from './point-reader.ts'
 import { hasExpiries, SqliteView } from './view.ts'
 import { type DatabaseFiles, WalMoment } from './wal-pages.ts'
@@ -79,15 +79,8 @@ class SqliteReader implements EngineReader {
     })
   }
 
-  checkIntegrity(progress: Progress): IntegrityReport {
-    const connection = guarded(this.#options.directory, 'open the database for a check', () =>
-      connectReader(this.#options, 'snapshot'),
-    )
-    try {
-      return checkSqlite(connection, this.#options.directory, progress)
-    } finally {
-      connection.close()
-    }
+  checkIntegrity(progress: Progress): Promise<IntegrityReport> {
+    return checkBeside(this.#options, progress)
   }
 
   checkpoint(): number {

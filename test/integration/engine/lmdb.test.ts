@@ -77,7 +77,7 @@ describe('the map of LMDB', () => {
     expect(everything(early)).toEqual([record(0n, text(0))])
     early.release()
     expect(keysOf(writer.view).length).toBe(rounds + 1)
-    expect(reader.checkIntegrity(() => false).problems).toEqual([])
+    expect((await reader.checkIntegrity(() => false)).problems).toEqual([])
     await worker.terminate()
     reader.close()
     writer.close()

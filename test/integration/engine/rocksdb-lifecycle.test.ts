@@ -207,7 +207,7 @@ describeWithRocksdb('the life of a RocksDB database', () => {
         expect(writer.view.scanExpiries(MAX, Number.MAX_SAFE_INTEGER, () => {})).toBe(count)
         expect(logOf(writer.view).length).toBe(count / 50)
         const reader = openRocksReader(writer.share)
-        expect(reader.checkIntegrity(never).problems).toEqual([])
+        expect((await reader.checkIntegrity(never)).problems).toEqual([])
         reader.close()
         writer.close()
       }
