@@ -22,9 +22,18 @@ export interface Task {
   run(context: TaskContext): Promise<Record<string, unknown>>
 }
 
+interface Run {
+  readonly promise: Promise<Record<string, unknown>>
+  readonly controller: AbortController
+  readonly parameters: Readonly<Record<string, string>>
+  /** Who waits for it. With the last of them it is cancelled, unless its time had come anyway. */
+  waiting: number
+  scheduled: boolean
+}
+
 interface Entry {
   readonly task: Task
-  running: { promise: Promise<Record<string, unknown>>; controller: AbortController } | undefined
+  running: Run | undefined
   status: TaskStatus
   timer: Timer | undefined
 }
@@ -72,7 +81,10 @@ export class TaskBoard implements TaskRunner {
     for (const entry of this.#entries.values()) if (!entry.running) this.#schedule(entry)
   }
 
-  /** Errors: invalid_parameter for a parameter that the task does not have; what the task throws. Joins a run under way. */
+  /**
+   * Joins a run under way. The signal ends the wait, and the run only with the last who waits for it, and never one by schedule. Errors: unknown_parameter;
+   * conflict when the run under way lacks a parameter of this call; cancelled; what the task throws.
+   */
   run(
     name: TaskName,
     parameters: Readonly<Record<string, string>>,
@@ -89,10 +101,21 @@ export class TaskBoard implements TaskRunner {
           { field: unknown },
         ),
       )
-    const running = entry.running ?? this.#begin(entry, parameters)
-    const cancel = () => running.controller.abort()
-    signal.addEventListener('abort', cancel, { once: true })
-    return running.promise.finally(() => signal.removeEventListener('abort', cancel))
+    if (signal.aborted) return Promise.reject(new KvidxError('cancelled', `task ${name} was cancelled`))
+    const running = entry.running ?? this.#begin(entry, parameters, false)
+    // they are booleans: one that is not given is false
+    const lacking = Object.keys(parameters).find(
+      parameter => parameters[parameter] !== (running.parameters[parameter] ?? 'false'),
+    )
+    if (lacking !== undefined)
+      return Promise.reject(
+        new KvidxError(
+          'conflict',
+          `${name} is running without ${lacking}=${parameters[lacking]}: wait for its end, or cancel it`,
+          { field: lacking },
+        ),
+      )
+    return wait(running, signal)
   }
 
   cancel(name: TaskName): boolean {
@@ -121,6 +144,7 @@ export class TaskBoard implements TaskRunner {
     if (nextRun === undefined) return
     entry.timer = this.#clock.setTimer(Math.max(0, nextRun - now), () => {
       const run = entry.running ?? this.#begin(entry, {}, true)
+      run.scheduled = true
       // its failure stands in the status; the next run comes all the same
       run.promise.catch(() => {})
     })
@@ -129,8 +153,8 @@ export class TaskBoard implements TaskRunner {
   #begin(
     entry: Entry,
     parameters: Readonly<Record<string, string>>,
-    scheduled = false,
-  ): { promise: Promise<Record<string, unknown>>; controller: AbortController } {
+    scheduled: boolean,
+  ): Run {
     const controller = new AbortController()
     const began = this.#clock.monotonic()
     entry.status = { ...entry.status, running: true, lastRun: this.#clock.now() }
@@ -169,7 +193,21 @@ export class TaskBoard implements TaskRunner {
         throw failure
       },
     )
-    entry.running = { promise, controller }
+    entry.running = { promise, controller, parameters, waiting: 0, scheduled }
     return entry.running
   }
+}
+
+function wait(run: Run, signal: AbortSignal): Promise<Record<string, unknown>> {
+  run.waiting++
+  return new Promise((resolve, reject) => {
+    const leave = () => {
+      run.waiting--
+      // the last one is told how it ended
+      if (run.waiting === 0 && !run.scheduled) run.controller.abort()
+      else reject(new KvidxError('cancelled', 'the wait was cancelled; the task goes on'))
+    }
+    signal.addEventListener('abort', leave, { once: true })
+    run.promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave))
+  })
 }
