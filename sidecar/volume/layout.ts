@@ -21,6 +21,8 @@ export interface VolumeLayout {
   readonly epochs: string
   /** There only while the files have not been checked since something was wrong. */
   readonly suspicion: string
+  /** The sync mode of the last run that may have written. */
+  readonly syncMode: string
 }
 
 export function volumeLayout(root: string): VolumeLayout {
@@ -36,6 +38,7 @@ export function volumeLayout(root: string): VolumeLayout {
     swap: join(root, 'swap.json'),
     epochs: join(root, 'epochs.json'),
     suspicion: join(root, 'suspicion.json'),
+    syncMode: join(root, 'sync-mode'),
   }
 }
 
