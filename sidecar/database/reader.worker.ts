@@ -27,9 +27,7 @@ const streams = new Map<number, () => Slice>()
 /** Long jobs under way, each with the wish that it may end. */
 const jobs = new Map<number, { cancelled: boolean }>()
 
-port.on('message', receive)
-
-function receive(message: ToReader): void {
+const receive = (message: ToReader) => {
   switch (message.type) {
     case 'snapshot':
       return attempt(message.id, () => {
@@ -74,6 +72,7 @@ function receive(message: ToReader): void {
   }
 }
 
+port.on('message', receive)
 post({ type: 'ready' })
 
 type Instant = Exclude<keyof ReaderCalls, 'integrity'>
@@ -155,7 +154,8 @@ async function check(id: number): Promise<void> {
     const value = await reader.checkIntegrity((done, total) => {
       failpoint('check.progress')
       post({ type: 'progress', id, done, total })
-      for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port)) receive(next.message as ToReader)
+      for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port))
+        receive(next.message as ToReader)
       return job.cancelled
     })
     failpoint('check.through')

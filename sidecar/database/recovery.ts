@@ -283,8 +283,7 @@ async function settle(
   }
   if (lastEnd === 'unclean') {
     // some acknowledged commits may be missing, and what follows is another branch
-    if (!synced)
-      writer.epochs = (await writer.call('beginEpoch', { reason: 'uncleanEnd', time })).epochs
+    if (!synced) writer.epochs = (await writer.call('beginEpoch', { reason: 'uncleanEnd', time })).epochs
     if (always || suspected) {
       const result = await recount('foreignWrites', false)
       return { ...report, foreignWrites: result.differed }

@@ -171,7 +171,7 @@ export class Maintenance {
   #boundSnapshots(figures: EngineFigures): void {
     const { free } = volumeSpace(this.#database.layout.root)
     const bound = shareOf(this.#settings.dynamic.space.snapshotGrowth, free)
-    const cut = cutSnapshots(this.#database.session().readers.held, figures, bound)
+    const cut = cutSnapshots(this.#database.session().readers.held, this.#database.engine, figures, bound)
     if (cut > 0) this.#log.warn({ cut, bound }, 'ended reads that held up too much space')
   }
 

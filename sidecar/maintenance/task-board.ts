@@ -150,11 +150,7 @@ export class TaskBoard implements TaskRunner {
     })
   }
 
-  #begin(
-    entry: Entry,
-    parameters: Readonly<Record<string, string>>,
-    scheduled: boolean,
-  ): Run {
+  #begin(entry: Entry, parameters: Readonly<Record<string, string>>, scheduled: boolean): Run {
     const controller = new AbortController()
     const began = this.#clock.monotonic()
     entry.status = { ...entry.status, running: true, lastRun: this.#clock.now() }

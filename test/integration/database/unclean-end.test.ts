@@ -28,7 +28,9 @@ describe('after an unclean end an epoch begins', () => {
     return status.epochs.map(({ reason }) => reason)
   }
 
-  test('unless every commit of the run that died and of the one that begins is synced', { timeout: 60_000 }, async () => {
+  test('unless every commit of the run that died and of the one that begins is synced', {
+    timeout: 60_000,
+  }, async () => {
     const directory = join(temporaryDirectory(), 'volume')
     expect(await run(directory, 'Full')).toEqual(['created'])
     expect(await run(directory, 'Full')).toEqual(['created'])

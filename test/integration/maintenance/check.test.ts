@@ -44,7 +44,9 @@ async function checking(sidecar: SidecarProcess): Promise<{ answer: Promise<Resp
 function childrenOf(pid: number): string[] {
   return readdirSync('/proc').filter(entry => {
     try {
-      return /^\d+$/.test(entry) && readFileSync(`/proc/${entry}/stat`, 'utf8').split(') ')[1]?.split(' ')[1] === String(pid)
+      return (
+        /^\d+$/.test(entry) && readFileSync(`/proc/${entry}/stat`, 'utf8').split(') ')[1]?.split(' ')[1] === String(pid)
+      )
     } catch {
       return false
     }
