@@ -4,6 +4,7 @@ import { formatBytes } from '../common/quantity.ts'
 import { type BackupRecord, type StatusChange, timeText, wantsVerification } from '../controllers/backup/record.ts'
 import {
   type FrozenState,
+  isSnapshotOf,
   SNAPSHOT,
   snapshotBytes,
   type VolumeSnapshot,
@@ -51,6 +52,8 @@ export async function snapshotVolume(
     { signal },
   )
   let snapshot = await undefinedIfMissing(api.get<VolumeSnapshot>(VOLUME_SNAPSHOTS, ref, { signal }))
+  if (snapshot && !isSnapshotOf(snapshot, keeper.record))
+    throw new KvidxError('conflict', `VolumeSnapshot ${name} exists already and was not made by this backup`)
   if (snapshot && snapshot.metadata.annotations?.[SNAPSHOT.consistency] === undefined) {
     // of an attempt that died before it knew what it had: nothing can be said about it
     await remove(context, snapshot)

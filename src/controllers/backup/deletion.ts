@@ -3,12 +3,15 @@ import type { Job } from '../../pod-job/context.ts'
 import { STORED_FINALIZER } from './names.ts'
 import { stateOfJob } from './plan.ts'
 import type { BackupRecord } from './record.ts'
+import { isSnapshotOf, type VolumeSnapshot } from './volume-snapshot.ts'
 
 export interface DeletionView {
   readonly record: BackupRecord
   readonly database: KvidxDatabase | undefined
   /** The Job that removes the files. */
   readonly job: Job | undefined
+  /** The VolumeSnapshot of its name, whosever it is. */
+  readonly snapshot: VolumeSnapshot | undefined
   /** Other backups of the namespace. */
   readonly others: readonly BackupRecord[]
   readonly namespaceTerminating: boolean
@@ -20,7 +23,7 @@ export type DeletionStep =
   | { readonly kind: 'refuse'; readonly needed: string }
   | { readonly kind: 'start' }
   | { readonly kind: 'wait' }
-  | { readonly kind: 'removeSnapshot' }
+  | { readonly kind: 'removeSnapshot'; readonly uid: string }
   /** The Job failed: it is removed and started again later. */
   | { readonly kind: 'again'; readonly error: string }
 
@@ -32,8 +35,13 @@ export function hasStoredFinalizer({ metadata }: BackupRecord): boolean {
   return metadata.finalizers?.includes(STORED_FINALIZER) ?? false
 }
 
+export function isVolumeSnapshot({ spec, status }: BackupRecord): boolean {
+  return (status?.type ?? spec.type) === 'VolumeSnapshot'
+}
+
 /** What the deletion of a record with our finalizer does next. When in doubt the files stay. Pure. */
-export function planDeletion({ record, database, job, others, namespaceTerminating }: DeletionView): DeletionStep {
+export function planDeletion(view: DeletionView): DeletionStep {
+  const { record, database, job, snapshot, others, namespaceTerminating } = view
   const { name } = record.metadata
   if (!wantsStoredFinalizer(record)) return { kind: 'release', files: 'kept', why: 'deletionPolicy Retain' }
   if (namespaceTerminating) return { kind: 'release', files: 'kept', why: 'the namespace is being deleted' }
@@ -46,7 +54,12 @@ export function planDeletion({ record, database, job, others, namespaceTerminati
       status.parent === name,
   )
   if (child) return { kind: 'refuse', needed: child.metadata.name }
-  if ((record.status?.type ?? record.spec.type) === 'VolumeSnapshot') return { kind: 'removeSnapshot' }
+  if (isVolumeSnapshot(record)) {
+    if (!snapshot) return { kind: 'release', files: 'none', why: 'there is no VolumeSnapshot of it' }
+    return isSnapshotOf(snapshot, record)
+      ? { kind: 'removeSnapshot', uid: snapshot.metadata.uid ?? '' }
+      : { kind: 'release', files: 'kept', why: `VolumeSnapshot ${name} was not made for it` }
+  }
   if (record.status?.location === undefined) return { kind: 'release', files: 'none', why: 'nothing was stored' }
   const state = stateOfJob(job)
   if (state === 'complete') return { kind: 'release', files: 'gone', why: 'the files were removed' }

@@ -16,7 +16,7 @@ import { type KubeObject, keyOf, type Resource } from '../../kube/object.ts'
 import type { EventRecorder } from '../../kube/recorder.ts'
 import { JOBS, NAMESPACES, VOLUME_SNAPSHOTS } from '../../kube/resources.ts'
 import type { Job } from '../../pod-job/context.ts'
-import { hasStoredFinalizer, planDeletion, wantsStoredFinalizer } from './deletion.ts'
+import { hasStoredFinalizer, isVolumeSnapshot, planDeletion, wantsStoredFinalizer } from './deletion.ts'
 import { IMPORTED_LABEL, jobName, STORED_FINALIZER } from './names.ts'
 import { type BackupStep, deletionJob, jobOf, planBackup, planVerification } from './plan.ts'
 import {
@@ -28,6 +28,7 @@ import {
   type StatusChange,
   statusPatch,
 } from './record.ts'
+import type { VolumeSnapshot } from './volume-snapshot.ts'
 
 export interface BackupReconcilerOptions {
   readonly api: KubeApi
@@ -112,6 +113,9 @@ export class BackupReconciler {
       record,
       database,
       job: await this.#job(record, ref.name, signal),
+      snapshot: isVolumeSnapshot(record)
+        ? await undefinedIfMissing(api.get<VolumeSnapshot>(VOLUME_SNAPSHOTS, { namespace, name }, { signal }))
+        : undefined,
       others: backups.store.inNamespace(namespace),
       namespaceTerminating: space === undefined || space.metadata.deletionTimestamp !== undefined,
     })
@@ -119,7 +123,7 @@ export class BackupReconciler {
       case 'release':
         log.info({ backup: keyOf(record.metadata), files: step.files, why: step.why }, 'a backup goes')
         if (step.files === 'kept')
-          this.#tell(record, 'Warning', 'FilesKept', 'DeleteBackup', `The files stay in the store: ${step.why}`)
+          this.#tell(record, 'Warning', 'FilesKept', 'DeleteBackup', `What is stored stays: ${step.why}`)
         return this.#release(record, signal)
       case 'refuse': {
         const detail = `backup ${step.needed} needs this one; it goes when that one is gone`
@@ -128,7 +132,7 @@ export class BackupReconciler {
         return undefined
       }
       case 'removeSnapshot':
-        await ignoreMissing(api.delete(VOLUME_SNAPSHOTS, { namespace, name }, { signal }))
+        await ignoreMissing(api.delete(VOLUME_SNAPSHOTS, { namespace, name }, { signal, uid: step.uid }))
         return this.#release(record, signal)
       case 'start':
         if (database) await this.#createJob(deletionJob(record, database), signal)

@@ -1,7 +1,7 @@
 import type { KvidxDatabase } from '../../api/v1alpha1/kvidx-database.ts'
 import { parseNano } from '../../common/quantity.ts'
 import type { KubeObject } from '../../kube/object.ts'
-import { keptLabelsOf, namesOf } from '../database/names.ts'
+import { DATABASE_LABEL, keptLabelsOf, namesOf } from '../database/names.ts'
 import { BACKUP_LABEL, SCHEDULE_LABEL } from './names.ts'
 import type { BackupRecord } from './record.ts'
 
@@ -73,6 +73,12 @@ export function volumeSnapshot(database: KvidxDatabase, record: BackupRecord, fr
   }
 }
 
+/** Whether it was made for this record. Any other of its name is somebody's own: never taken over, never removed. */
+export function isSnapshotOf({ metadata }: VolumeSnapshot, record: BackupRecord): boolean {
+  const { labels = {} } = metadata
+  return labels[BACKUP_LABEL] === record.metadata.name && labels[DATABASE_LABEL] === record.spec.database
+}
+
 /** Bytes of `status.restoreSize`; undefined when the driver does not say. */
 export function snapshotBytes({ status }: VolumeSnapshot): number | undefined {
   const nano = status?.restoreSize === undefined ? undefined : parseNano(status.restoreSize)
@@ -87,7 +93,7 @@ export function excessSnapshots(snapshots: readonly VolumeSnapshot[], keep: numb
     .filter(
       ({ metadata, status }) =>
         metadata.labels?.[SCHEDULE_LABEL] !== undefined &&
-        metadata.labels[BACKUP_LABEL] !== undefined &&
+        metadata.labels[BACKUP_LABEL] === metadata.name &&
         metadata.deletionTimestamp === undefined &&
         status?.readyToUse === true,
     )

@@ -4,10 +4,20 @@ import type { KvidxDatabase } from '../../../../src/api/v1alpha1/kvidx-database.
 import { planDeletion } from '../../../../src/controllers/backup/deletion.ts'
 import { deletionJob, jobOf, planBackup } from '../../../../src/controllers/backup/plan.ts'
 import { type BackupRecord, changedStatus, newRecord, statusPatch } from '../../../../src/controllers/backup/record.ts'
+import { type FrozenState, volumeSnapshot } from '../../../../src/controllers/backup/volume-snapshot.ts'
 import type { Job } from '../../../../src/pod-job/context.ts'
 import { databaseOf, TO_BUCKET, TO_VOLUME } from './blueprints.ts'
 
 const NOW = Date.UTC(2026, 10, 23, 2, 5)
+
+const FROZEN: FrozenState = {
+  lineage: 'l1',
+  engine: 'SQLite',
+  position: '1.7',
+  records: '12',
+  dataBytes: '9',
+  digest: 'd',
+}
 
 interface Made {
   readonly name?: string
@@ -177,7 +187,14 @@ describe('the status', () => {
 
 describe('the deletion of a KvidxBackup with deletionPolicy Delete', () => {
   const stored = record({ deletionPolicy: 'Delete', status: { phase: 'Completed', location: 'file:///backups/x' } })
-  const view = { record: stored, database: database(), job: undefined, others: [], namespaceTerminating: false }
+  const view = {
+    record: stored,
+    database: database(),
+    job: undefined,
+    snapshot: undefined,
+    others: [],
+    namespaceTerminating: false,
+  }
 
   test('removes the files by a Job, then goes', () => {
     expect(planDeletion(view)).toEqual({ kind: 'start' })
@@ -211,6 +228,16 @@ describe('the deletion of a KvidxBackup with deletionPolicy Delete', () => {
       files: 'none',
     })
     const disk = record({ deletionPolicy: 'Delete', type: 'VolumeSnapshot', status: { phase: 'Completed' } })
-    expect(planDeletion({ ...view, record: disk })).toEqual({ kind: 'removeSnapshot' })
+    const snapshot = volumeSnapshot(databaseOf(TO_VOLUME), disk, FROZEN)
+    const seen = (change: object = {}) => ({ ...snapshot, metadata: { ...snapshot.metadata, uid: 'u1', ...change } })
+    expect(planDeletion({ ...view, record: disk, snapshot: seen() })).toEqual({ kind: 'removeSnapshot', uid: 'u1' })
+    expect(planDeletion({ ...view, record: disk })).toMatchObject({ kind: 'release', files: 'none' })
+    const { labels } = snapshot.metadata
+    const others = [{}, { ...labels, 'kvidx.io/backup': 'other' }, { ...labels, 'kvidx.io/database': 'carts' }]
+    for (const foreign of others)
+      expect(planDeletion({ ...view, record: disk, snapshot: seen({ labels: foreign }) })).toMatchObject({
+        kind: 'release',
+        files: 'kept',
+      })
   })
 })

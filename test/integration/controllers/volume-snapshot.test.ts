@@ -1,0 +1,169 @@
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
+import { systemClock } from '../../../src/common/clock.ts'
+import { BACKUPS } from '../../../src/controllers/backup/record.ts'
+import type { VolumeSnapshot } from '../../../src/controllers/backup/volume-snapshot.ts'
+import type { KubeClient } from '../../../src/kube/client.ts'
+import { silentLog } from '../../../src/kube/log.ts'
+import type { KubeObject } from '../../../src/kube/object.ts'
+import { CUSTOM_RESOURCE_DEFINITIONS, NAMESPACES, VOLUME_SNAPSHOTS } from '../../../src/kube/resources.ts'
+import type { RunningOperator } from '../../../src/operator/operator.ts'
+import type { JobContext } from '../../../src/pod-job/context.ts'
+import { RecordKeeper } from '../../../src/pod-job/record-keeper.ts'
+import { snapshotVolume } from '../../../src/pod-job/snapshot-run.ts'
+import { access, eventually, freshNamespace } from '../kube/access.ts'
+import { database, find, installDefinitions, startHere, userApply } from './harness.ts'
+
+const { kubeconfig = '', missing } = inject('controlPlane')
+
+/** As the external snapshotter has it, without its schema. */
+const DEFINITION = {
+  apiVersion: 'apiextensions.k8s.io/v1',
+  kind: 'CustomResourceDefinition',
+  metadata: {
+    name: 'volumesnapshots.snapshot.storage.k8s.io',
+    annotations: { 'api-approved.kubernetes.io': 'https://github.com/kubernetes-csi/external-snapshotter/pull/814' },
+  },
+  spec: {
+    group: 'snapshot.storage.k8s.io',
+    scope: 'Namespaced',
+    names: {
+      kind: 'VolumeSnapshot',
+      listKind: 'VolumeSnapshotList',
+      plural: 'volumesnapshots',
+      singular: 'volumesnapshot',
+    },
+    versions: [
+      {
+        name: 'v1',
+        served: true,
+        storage: true,
+        subresources: { status: {} },
+        schema: { openAPIV3Schema: { type: 'object', 'x-kubernetes-preserve-unknown-fields': true } },
+      },
+    ],
+  },
+}
+
+const FROZEN = { lineage: 'l1', engine: 'SQLite', position: '1.7', records: '12', dataBytes: '9', digest: 'd' }
+
+describe.skipIf(missing)('VolumeSnapshots on a real API server', () => {
+  let api: KubeClient
+  let namespace: string
+  let operator: RunningOperator
+
+  beforeAll(async () => {
+    ;({ api } = await access(kubeconfig))
+    await installDefinitions(api)
+    await api.apply(CUSTOM_RESOURCE_DEFINITIONS, DEFINITION as KubeObject)
+    namespace = await freshNamespace(api, 'snapshot')
+    await eventually(
+      () => api.list(VOLUME_SNAPSHOTS, { namespace }).catch(() => undefined),
+      list => list !== undefined,
+    )
+    operator = await startHere(kubeconfig, namespace)
+    await userApply(api, database(namespace, 'orders'))
+  })
+
+  afterAll(async () => {
+    await operator?.stop()
+    await api?.delete(NAMESPACES, { name: namespace })
+    await api?.close()
+  })
+
+  const record = (name: string, spec: object = {}) =>
+    api.create(BACKUPS, {
+      apiVersion: 'kvidx.io/v1alpha1',
+      kind: 'KvidxBackup',
+      metadata: { namespace, name },
+      spec: { database: 'orders', type: 'VolumeSnapshot', ...spec },
+    } as KubeObject)
+  const snapshot = (name: string) => find(api, VOLUME_SNAPSHOTS, namespace, name)
+  /** One that a person made. */
+  const byHand = (name: string) =>
+    api.create(VOLUME_SNAPSHOTS, {
+      apiVersion: 'snapshot.storage.k8s.io/v1',
+      kind: 'VolumeSnapshot',
+      metadata: { namespace, name },
+      spec: { source: { persistentVolumeClaimName: 'data-orders-0' } },
+    } as KubeObject)
+  /** What the driver says. */
+  const answer = (name: string, status: object) =>
+    api.patch(VOLUME_SNAPSHOTS, { namespace, name }, { status }, { subresource: 'status' })
+  const server = {
+    freeze: () => Promise.resolve({ token: 't', expiresAt: Date.now() + 10_000 }),
+    thaw: () => Promise.resolve(true),
+    state: () => Promise.resolve(FROZEN),
+  }
+  const run = async (name: string) => {
+    const context: JobContext = {
+      api,
+      namespace,
+      database: 'orders',
+      job: 'job',
+      pod: 'here',
+      clock: systemClock,
+      log: silentLog,
+      signal: new AbortController().signal,
+      databaseAnswers: () => Promise.resolve(),
+      runJob: () => Promise.reject(new Error('not asked for')),
+    }
+    const keeper = (await RecordKeeper.find(context, name)) as RecordKeeper
+    return snapshotVolume(context, server, keeper)
+  }
+
+  it('are taken while writes stand still, after what a dead attempt left is gone', async () => {
+    await record('again')
+    await api.create(VOLUME_SNAPSHOTS, {
+      apiVersion: 'snapshot.storage.k8s.io/v1',
+      kind: 'VolumeSnapshot',
+      metadata: { namespace, name: 'again', labels: { 'kvidx.io/backup': 'again', 'kvidx.io/database': 'orders' } },
+      spec: { source: { persistentVolumeClaimName: 'data-orders-0' } },
+    } as KubeObject)
+    const left = await snapshot('again')
+    const running = run('again')
+    await eventually(
+      () => snapshot('again'),
+      seen => seen !== undefined && seen.metadata.uid !== left?.metadata.uid,
+    )
+    await answer('again', { creationTime: '2026-11-23T02:00:00Z', readyToUse: true, restoreSize: '1Gi' })
+    expect(await running).toMatchObject({ phase: 'Completed', consistency: 'Exact', position: '1.7', lineage: 'l1' })
+  })
+
+  it('that a person made are neither taken over nor removed by a KvidxBackup of their name', async () => {
+    const own = (await byHand('before-upgrade')) as VolumeSnapshot
+    await record('before-upgrade', { deletionPolicy: 'Delete' })
+    await expect(run('before-upgrade')).rejects.toThrow(/VolumeSnapshot before-upgrade exists already/)
+    await eventually(
+      () => find(api, BACKUPS, namespace, 'before-upgrade'),
+      seen => seen?.metadata.finalizers?.length === 1,
+    )
+    await api.delete(BACKUPS, { namespace, name: 'before-upgrade' })
+    await eventually(
+      () => find(api, BACKUPS, namespace, 'before-upgrade'),
+      seen => seen === undefined,
+    )
+    const kept = await snapshot('before-upgrade')
+    expect(kept?.metadata).toMatchObject({ uid: own.metadata.uid })
+    expect(kept?.metadata.deletionTimestamp).toBeUndefined()
+  })
+
+  it('go with their record under deletionPolicy Delete', async () => {
+    await record('goes', { deletionPolicy: 'Delete' })
+    const running = run('goes')
+    await eventually(
+      () => snapshot('goes'),
+      seen => seen !== undefined,
+    )
+    await answer('goes', { creationTime: '2026-11-23T02:00:00Z', readyToUse: true })
+    await running
+    await eventually(
+      () => find(api, BACKUPS, namespace, 'goes'),
+      seen => seen?.metadata.finalizers?.length === 1,
+    )
+    await api.delete(BACKUPS, { namespace, name: 'goes' })
+    await eventually(
+      () => snapshot('goes'),
+      seen => seen === undefined,
+    )
+  })
+})
