@@ -11,7 +11,7 @@ export const RESTORE_LABEL = 'kvidx.io/restore'
 export const TASK_LABEL = 'kvidx.io/task'
 /** On a KvidxBackup that was rebuilt from the store: it is a catalogue entry, and nothing is ever run for it. */
 export const IMPORTED_LABEL = 'kvidx.io/imported'
-/** On the last KvidxBackup before hibernation: the generation of the database that asked for it. */
+/** On the last KvidxBackup before hibernation: which database asked for it, and in which generation: `<8 digits of its uid>-<generation>`. */
 export const HIBERNATE_LABEL = 'kvidx.io/hibernate'
 /** Keeps a KvidxBackup with deletionPolicy Delete until its files are gone. */
 export const STORED_FINALIZER = 'kvidx.io/stored-backup'

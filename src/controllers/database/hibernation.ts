@@ -27,7 +27,9 @@ export function planHibernation(blueprint: Blueprint, observed: Observed, now: n
   if (database.metadata.annotations?.[FORCE_HIBERNATE] === 'true') return sleep
   // it sleeps already, or never had data
   if (!statefulSet || statefulSet.spec.replicas === 0 || database.status?.lineage === undefined) return sleep
-  const request = String(database.metadata.generation ?? 0)
+  const { uid = '', generation = 0 } = database.metadata
+  // with the uid: backups outlive a database, and one made again under its name counts its generations from 1
+  const request = `${uid.slice(0, 8)}-${generation}`
   const attempts = (observed.backups ?? [])
     .filter(({ metadata }) => metadata.labels?.[HIBERNATE_LABEL] === request)
     .toSorted((a, b) => numberOf(a) - numberOf(b))

@@ -327,7 +327,7 @@ describe.skipIf(missing)('backups on a real API server', () => {
     const { metadata } = await made('sleepy')
     await api.patch(DATABASES, { namespace, name: 'sleepy' }, { status: { lineage: 'l1' } }, { subresource: 'status' })
     await userApply(api, database(namespace, 'sleepy', { backup: BACKUP, hibernate: true }))
-    const name = `sleepy-hibernate-${Number(metadata.generation) + 1}-1`
+    const name = `sleepy-hibernate-${metadata.uid?.slice(0, 8)}-${Number(metadata.generation) + 1}-1`
     await inPhase(name, 'Pending')
     const replicas = async () => ((await find(api, STATEFUL_SETS, namespace, 'sleepy')) as Any).spec.replicas as number
     expect(await replicas()).toBe(1)

@@ -121,7 +121,7 @@ describe('a KvidxBackup made by hand', () => {
 
   test('before hibernation is made although the database is to sleep', () => {
     const sleeping = { ...database(), spec: { ...TO_VOLUME, hibernate: true } }
-    const last = record({ labels: { 'kvidx.io/hibernate': '2' } })
+    const last = record({ labels: { 'kvidx.io/hibernate': 'd3f1c0de-2' } })
     expect(planBackup({ record: last, database: sleeping, job: undefined }).kind).toBe('start')
   })
 })
