@@ -14,6 +14,7 @@ import { cutSnapshots } from './snapshot-guard.ts'
 import { SpaceKeeper } from './space-keeper.ts'
 import { TaskBoard } from './task-board.ts'
 import { type CheckPolicy, checkpointTask, checkTask, compactTask, expireTask, vacuumTask } from './tasks.ts'
+import { TrimmedConsumers } from './trimmed-consumers.ts'
 import { registerVolumeMetrics } from './volume-metrics.ts'
 import { type VolumeStatus, VolumeWatch } from './volume-watch.ts'
 
@@ -40,6 +41,7 @@ export class Maintenance {
   readonly #space: SpaceKeeper
   readonly #gate: ExpiryGate
   readonly #notices: Notices
+  readonly #trimmed: TrimmedConsumers
   readonly #log: Logger
   readonly #stopping = new AbortController()
   readonly #loops: Promise<void>[] = []
@@ -60,6 +62,7 @@ export class Maintenance {
     this.#volume = new VolumeWatch(database.layout)
     this.#growth = new Growth(database.layout)
     this.#notices = new Notices(database, clock)
+    this.#trimmed = new TrimmedConsumers(database, log)
     this.#gate = new ExpiryGate(database, settings, clock)
     const maintenance = () => settings.dynamic.maintenance
     this.#board = new TaskBoard(
@@ -123,7 +126,8 @@ export class Maintenance {
 
   /** Members of `/status`. */
   status(): Record<string, unknown> {
-    return { volume: this.#volumeStatus() }
+    const trimmed = this.#trimmed.names
+    return { volume: this.#volumeStatus(), ...(trimmed.length > 0 && { trimmedConsumers: trimmed }) }
   }
 
   register(registry: Registry): void {
@@ -153,6 +157,7 @@ export class Maintenance {
     this.#degrade()
     this.#notices.show()
     await this.#gate.look()
+    await this.#trimmed.look()
     this.#figures = await this.#database.session().readers.call('figures', {}, this.#stopping.signal)
     this.#degrade()
     this.#space.look(this.#figures)

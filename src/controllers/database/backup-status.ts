@@ -73,6 +73,8 @@ export interface BackupStatusInput {
   readonly records: readonly BackupRecord[]
   readonly cronJobs: readonly CronJob[]
   readonly shipping: ShippingStatus | undefined
+  /** Consumers of the change log that no longer find in it what they need. */
+  readonly trimmed?: readonly string[] | undefined
   /** status.backup as it is. */
   readonly before: BackupBlock | undefined
   /** When the database object was made, RFC 3339. */
@@ -214,7 +216,7 @@ function unshipped(
 }
 
 /** The worst of what is the matter with making backups. */
-function healthy({ shipping, now }: BackupStatusInput, backup: Backup, view: View): Finding {
+function healthy({ shipping, trimmed = [], now }: BackupStatusInput, backup: Backup, view: View): Finding {
   const bad = (reason: Finding['reason'], values: Finding['values'] = {}): Finding => ({
     type: 'BackupsHealthy',
     status: 'False',
@@ -240,6 +242,11 @@ function healthy({ shipping, now }: BackupStatusInput, backup: Backup, view: Vie
   const gap = shipping?.gap
   const full = view.finished.find(({ status }) => status?.phase === 'Completed' && status.type !== 'Incremental')
   if (gap !== undefined && !(endOf(full) > gap)) return bad('ChangeLogTrimmed', { consumer: 'continuous backup' })
+  // a name may be that of a schedule that is gone
+  const cut = view.schedules.find(
+    ({ schedule, suspended }) => !suspended && trimmed.includes(`schedule/${schedule.name}`),
+  )
+  if (cut) return bad('ChangeLogTrimmed', { consumer: `schedule ${cut.schedule.name}` })
   const behind = behindBy(shipping, backup)
   if (behind) return bad('BackupBehind', behind)
   if (view.schedules.length > 0 && view.schedules.every(({ suspended }) => suspended)) return bad('BackupsSuspended')

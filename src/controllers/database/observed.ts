@@ -112,6 +112,8 @@ export interface ProbeStatus {
     readonly quarantine?: { readonly entries: number; readonly bytes: number; readonly oldest?: number }
   }
   readonly backup?: Readonly<Record<string, unknown>>
+  /** Names of consumers of the change log that no longer find in it what they need. */
+  readonly trimmedConsumers?: readonly string[]
 }
 
 /** Everything that one reconcile looks at, read from memory. */

@@ -386,6 +386,7 @@ function backupsOf(
     records: observed.backups ?? [],
     cronJobs: (observed.owned.get(CRON_JOBS.plural) ?? []) as readonly CronJob[],
     shipping: shippingOf(observed.probe?.status?.backup),
+    trimmed: observed.probe?.status?.trimmedConsumers,
     before: observed.database.status?.backup,
     created: observed.database.metadata.creationTimestamp,
     catalog,

@@ -44,18 +44,19 @@ function made(schedule: string | undefined, end: number, status: KvidxBackupStat
 interface Situation {
   readonly records?: readonly BackupRecord[]
   readonly shipping?: ShippingStatus
+  readonly trimmed?: readonly string[]
   readonly since?: number
   readonly now?: number
   readonly spec?: Spec
 }
 
-function look({ records = [], shipping, since = NOW - 30 * DAY, now = NOW, spec = SPEC }: Situation = {}) {
+function look({ records = [], shipping, trimmed, since = NOW - 30 * DAY, now = NOW, spec = SPEC }: Situation = {}) {
   const its = blueprint(spec)
   const jobs = cronJobs(its).map(job => ({
     ...job,
     metadata: { ...job.metadata, creationTimestamp: timeText(since) },
   })) as unknown as readonly CronJob[]
-  return backupStatus({ blueprint: its, records, cronJobs: jobs, shipping, before: undefined, now })
+  return backupStatus({ blueprint: its, records, cronJobs: jobs, shipping, trimmed, before: undefined, now })
 }
 
 const reasonOf = (situation: Situation, type = 'BackupsHealthy') => {
@@ -98,6 +99,12 @@ describe('BackupsHealthy', () => {
     ['changes were lost on the way', { records: current, shipping: { gap: NOW - 1000 } }, 'False ChangeLogTrimmed'],
     ['a Full came after the loss', { records: current, shipping: { gap: NOW - DAY } }, 'True BackupsCurrent'],
     [
+      'the log was cut before a schedule had everything',
+      { records: current, trimmed: ['schedule/hourly'] },
+      'False ChangeLogTrimmed',
+    ],
+    ['… a schedule that is gone', { records: current, trimmed: ['schedule/weekly'] }, 'True BackupsCurrent'],
+    [
       'another history is in the store',
       { records: current, shipping: { error: { code: 'history_conflict', message: '1.7' } } },
       'False HistoryConflict',
@@ -110,6 +117,11 @@ describe('BackupsHealthy', () => {
     ['there is no spec.backup', { spec: { storage: { size: '1Gi' } } }, 'Unknown NoBackups'],
   ])('when %s', (_what, situation, expected) => {
     expect(reasonOf(situation)).toBe(expected)
+  })
+
+  test('names the schedule for which changes are gone', () => {
+    const { findings } = look({ records: current, trimmed: ['continuous', 'schedule/hourly'] })
+    expect(findings.find(({ type }) => type === 'BackupsHealthy')?.values).toEqual({ consumer: 'schedule hourly' })
   })
 
   test('says nothing of a database that sleeps', () => {
