@@ -1,7 +1,8 @@
 import type { SidecarConfig } from '../api/v1alpha1/sidecar-config.ts'
 import { SCHEDULE_LABEL } from '../controllers/backup/names.ts'
 import { BACKUPS, type BackupRecord, isScheduled } from '../controllers/backup/record.ts'
-import { excessSnapshots, type VolumeSnapshot } from '../controllers/backup/volume-snapshot.ts'
+import { excessSnapshots } from '../controllers/backup/snapshot-retention.ts'
+import type { VolumeSnapshot } from '../controllers/backup/volume-snapshot.ts'
 import { DATABASE_LABEL } from '../controllers/database/names.ts'
 import { isNotFound } from '../kube/api-error.ts'
 import type { KubeObject, Resource } from '../kube/object.ts'
@@ -28,14 +29,19 @@ export async function runPrune(context: JobContext, { config, flags }: PruneRunI
   const scope = { namespace, labelSelector: `${DATABASE_LABEL}=${database}`, signal }
   const records = (await api.list<BackupRecord>(BACKUPS, scope)).items
   const removed = removedNames(end.result)
+  const snapshots = await listSnapshots(context, scope)
+  const copied = new Set(snapshots.map(({ metadata }) => metadata.name))
   const doomed = [
     ...records.filter(record => !isByHand(record) && removed.has(record.metadata.name)),
-    ...excessFailed(records, FAILED_RECORDS),
+    // the record of a VolumeSnapshot that was refuted is all that says so: it goes with it
+    ...excessFailed(
+      records.filter(({ metadata }) => !copied.has(metadata.name)),
+      FAILED_RECORDS,
+    ),
   ]
   for (const record of doomed) await remove(context, BACKUPS, record)
   const keep = config.dynamic.backup?.retention.volumeSnapshots
-  const snapshots = await listSnapshots(context, scope)
-  const excess = keep === undefined ? [] : excessSnapshots(snapshots, keep)
+  const excess = keep === undefined ? [] : excessSnapshots(snapshots, records, keep)
   for (const snapshot of excess) {
     await remove(context, VOLUME_SNAPSHOTS, snapshot)
     const record = records.find(({ metadata }) => metadata.name === snapshot.metadata.name)

@@ -102,7 +102,11 @@ const retention = defaultBlock(
       '7d',
     ),
     volumeSnapshots: defaults(
-      integer({ description: 'Newest VolumeSnapshots that are kept, 1 to 1000.', minimum: 1, maximum: 1000 }),
+      integer({
+        description: 'Newest VolumeSnapshots of each schedule that are kept, 1 to 1000.',
+        minimum: 1,
+        maximum: 1000,
+      }),
       7,
     ),
     managedBy: defaults(

@@ -84,23 +84,3 @@ export function snapshotBytes({ status }: VolumeSnapshot): number | undefined {
   const nano = status?.restoreSize === undefined ? undefined : parseNano(status.restoreSize)
   return nano === undefined ? undefined : Number(nano / 1_000_000_000n)
 }
-
-/**
- * The snapshots of schedules that retention lets go: all but the newest `keep`, never one that is not ready, and none made by hand. Pure.
- */
-export function excessSnapshots(snapshots: readonly VolumeSnapshot[], keep: number): readonly VolumeSnapshot[] {
-  return snapshots
-    .filter(
-      ({ metadata, status }) =>
-        metadata.labels?.[SCHEDULE_LABEL] !== undefined &&
-        metadata.labels[BACKUP_LABEL] === metadata.name &&
-        metadata.deletionTimestamp === undefined &&
-        status?.readyToUse === true,
-    )
-    .toSorted((a, b) => timeOf(b) - timeOf(a) || b.metadata.name.localeCompare(a.metadata.name))
-    .slice(keep)
-}
-
-function timeOf({ metadata, status }: VolumeSnapshot): number {
-  return Date.parse(status?.creationTime ?? metadata.creationTimestamp ?? '') || 0
-}
