@@ -11,6 +11,8 @@ export const APPLIED_ANNOTATION = 'kvidx.io/applied'
 export const CREATED_MARK = '.created'
 /** Checksum of what the engine must be reopened for. */
 export const CONFIG_ANNOTATION = 'kvidx.io/config'
+/** On the StatefulSet: version of the renderer of its pod template, for a status that was lost. */
+export const TEMPLATE_ANNOTATION = 'kvidx.io/template-version'
 export const FINALIZER = 'kvidx.io/deletion'
 /** On a data claim that is made from a VolumeSnapshot: the lineage in it. */
 export const CLONED_ANNOTATION = 'kvidx.io/cloned-from'

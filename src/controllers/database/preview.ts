@@ -79,7 +79,7 @@ function blueprintFor(database: KvidxDatabase, current: KvidxDatabase | undefine
     metadata: { ...database.metadata, ...(current?.metadata.uid !== undefined && { uid: current.metadata.uid }) },
     ...(status && { status }),
   }
-  return blueprintOf(merged, withDefaults(database.spec), image, templateOf(merged, image))
+  return blueprintOf(merged, withDefaults(database.spec), image, templateOf(merged, image, observed.statefulSet))
 }
 
 function objectChange(

@@ -1,6 +1,7 @@
 import { isTrue } from '../../api/v1alpha1/conditions.ts'
 import type { KvidxDatabase } from '../../api/v1alpha1/kvidx-database.ts'
 import { milliseconds } from '../../common/duration.ts'
+import { TEMPLATE_ANNOTATION } from './names.ts'
 import { knowsTemplate, NEWEST_TEMPLATE, type StatefulSet } from './objects/stateful-set.ts'
 import { scheduleTimes } from './schedule-times.ts'
 
@@ -31,20 +32,27 @@ export interface RolloutInput {
 export function rolloutOf({ database, statefulSet, defaultImage, now }: RolloutInput): Rollout | undefined {
   const { spec, status } = database
   const current = status?.image ?? imageIn(statefulSet) ?? defaultImage
-  if (spec.image !== undefined) return { image: spec.image, templateVersion: templateOf(database, spec.image) }
+  if (spec.image !== undefined)
+    return { image: spec.image, templateVersion: templateOf(database, spec.image, statefulSet) }
   if (current === undefined) return undefined
-  const stays = { image: current, templateVersion: templateOf(database, current) }
+  const stays = { image: current, templateVersion: templateOf(database, current, statefulSet) }
   if (defaultImage === undefined || defaultImage === current || isOlder(defaultImage, current)) return stays
   if (!isOpen(database, now)) return { ...stays, available: defaultImage }
-  return { image: defaultImage, templateVersion: templateOf(database, defaultImage), begins: true }
+  return { image: defaultImage, templateVersion: templateOf(database, defaultImage, statefulSet), begins: true }
 }
 
-/** The renderer for a database that is to run an image. */
-export function templateOf({ status }: KvidxDatabase, image: string): number {
-  const version = status?.templateVersion
+/** The renderer for a database that is to run an image. Where the status was lost, the StatefulSet says what runs. */
+export function templateOf({ status }: KvidxDatabase, image: string, statefulSet: StatefulSet | undefined): number {
+  const version = status?.templateVersion ?? versionIn(statefulSet)
   if (version === undefined) return NEWEST_TEMPLATE
+  const runs = status?.image ?? imageIn(statefulSet)
   // of a version that only a later operator knows, nothing is to be changed
-  return status?.image === image || status?.image === undefined || !knowsTemplate(version) ? version : NEWEST_TEMPLATE
+  return runs === image || runs === undefined || !knowsTemplate(version) ? version : NEWEST_TEMPLATE
+}
+
+function versionIn(statefulSet: StatefulSet | undefined): number | undefined {
+  const text = statefulSet?.metadata.annotations?.[TEMPLATE_ANNOTATION]
+  return text !== undefined && /^\d{1,6}$/.test(text) ? Number(text) : undefined
 }
 
 function imageIn(statefulSet: StatefulSet | undefined): string | undefined {

@@ -390,6 +390,28 @@ describe.skipIf(missing)('the database controller on a real API server', () => {
     )
   })
 
+  it('restarts nothing when the status is lost', async () => {
+    await made('forgetful')
+    const newest = await template('forgetful')
+    const say = (status: object | null) =>
+      api.patch(DATABASES, { namespace, name: 'forgetful' }, { status }, { subresource: 'status' })
+    const touch = (why: string) =>
+      api.patch(DATABASES, { namespace, name: 'forgetful' }, { metadata: { annotations: { why } } })
+    await say({ templateVersion: NEWEST_TEMPLATE - 1 })
+    await touch('an older template')
+    const older = await eventually(
+      () => template('forgetful'),
+      now => JSON.stringify(now) !== JSON.stringify(newest),
+    )
+    await say(null)
+    await touch('no status')
+    await eventually(
+      () => find(api, DATABASES, namespace, 'forgetful'),
+      now => now?.status?.templateVersion === NEWEST_TEMPLATE - 1,
+    )
+    expect(await template('forgetful')).toEqual(older)
+  })
+
   it('writes nothing at rest, and asks nothing but watches', async () => {
     await made('rest')
     await reason(api, namespace, 'rest', 'Ready', 'Starting')

@@ -1,7 +1,7 @@
 import { staticChecksum } from '../../../api/v1alpha1/sidecar-config.ts'
 import { KvidxError } from '../../../common/errors.ts'
 import type { KubeObject } from '../../../kube/object.ts'
-import { CONFIG_ANNOTATION, keptLabelsOf, labelsOf, ownedMeta, selectorOf } from '../names.ts'
+import { CONFIG_ANNOTATION, keptLabelsOf, labelsOf, ownedMeta, selectorOf, TEMPLATE_ANNOTATION } from '../names.ts'
 import { configOf } from './config-map.ts'
 import type { Blueprint } from './desired.ts'
 import { podTemplateV1 } from './pod-template-v1.ts'
@@ -54,10 +54,11 @@ export function statefulSet(blueprint: Blueprint): StatefulSet {
   const render = TEMPLATES[templateVersion]
   if (!render) throw new KvidxError('conflict', `template version ${templateVersion} is not known`)
   const { metadata } = spec.podTemplate
+  const annotations = { [TEMPLATE_ANNOTATION]: String(templateVersion) }
   return {
     apiVersion: 'apps/v1',
     kind: 'StatefulSet',
-    metadata: ownedMeta(names.statefulSet, namespace, name, owner),
+    metadata: { ...ownedMeta(names.statefulSet, namespace, name, owner), annotations },
     spec: {
       replicas,
       serviceName: names.headlessService,

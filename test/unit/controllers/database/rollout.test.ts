@@ -44,6 +44,31 @@ describe('the image of the pods', () => {
       rollout({}, undefined, { statefulSet: running(OLD) }),
       { image: OLD, templateVersion: NEWEST_TEMPLATE, available: NEW },
     ],
+    [
+      'and the template too',
+      rollout({}, undefined, { statefulSet: running(OLD, '1') }),
+      { image: OLD, templateVersion: 1, available: NEW },
+    ],
+    [
+      'and stays where the spec names it',
+      rollout({ image: OLD }, undefined, { statefulSet: running(OLD, '1') }),
+      { image: OLD, templateVersion: 1 },
+    ],
+    [
+      'and both move where the spec names another',
+      rollout({ image: NEW }, undefined, { statefulSet: running(OLD, '1') }),
+      { image: NEW, templateVersion: NEWEST_TEMPLATE },
+    ],
+    [
+      'but not to a template that is no number',
+      rollout({}, undefined, { statefulSet: running(OLD, 'x') }),
+      { image: OLD, templateVersion: NEWEST_TEMPLATE, available: NEW },
+    ],
+    [
+      'is what the status says, whatever stands in the StatefulSet',
+      rollout({}, SERVES, { statefulSet: running(OLD, '2') }),
+      { image: OLD, templateVersion: 1, available: NEW },
+    ],
     ['stays where the default is the same', rollout({}, { ...SERVES, image: NEW }), { image: NEW, templateVersion: 1 }],
     [
       'stays where the default is older: the operator was taken back',
@@ -119,8 +144,9 @@ describe('a newer default image, with updatePolicy Window', () => {
   })
 })
 
-function running(image: string): StatefulSet {
+function running(image: string, version?: string): StatefulSet {
   return {
+    metadata: { name: 'orders', annotations: version === undefined ? {} : { 'kvidx.io/template-version': version } },
     spec: {
       template: {
         spec: {
