@@ -8,26 +8,29 @@ import { readConfigFile } from './settings.ts'
 const INTERVAL = 2000
 
 type Listener = (dynamic: DynamicConfig) => void
+type Overlay = (config: SidecarConfig) => SidecarConfig
 
 /** The configuration document of a running process: the dynamic part follows the file, the static part is that of the start. */
 export class LiveConfig {
   readonly #path: string
+  readonly #overlay: Overlay
   readonly #files: MountedFiles
   readonly #log: Logger
   readonly #listeners = new Set<Listener>()
   #current: SidecarConfig
   #restartNeeded = false
 
-  private constructor(path: string, log: (config: SidecarConfig) => Logger) {
+  private constructor(path: string, overlay: Overlay, log: (config: SidecarConfig) => Logger) {
     this.#path = path
-    this.#current = readConfigFile(path)
+    this.#overlay = overlay
+    this.#current = overlay(readConfigFile(path))
     this.#log = log(this.#current)
     this.#files = new MountedFiles([path], contents => this.#take(contents.get(path)), this.#log)
   }
 
-  /** @param log made from the first document. Errors: invalid_manifest naming file and field */
-  static open(path: string, log: (config: SidecarConfig) => Logger): LiveConfig {
-    return new LiveConfig(path, log)
+  /** @param log made from the first document. Errors: invalid_manifest naming file and field; those of the overlay */
+  static open(path: string, overlay: Overlay, log: (config: SidecarConfig) => Logger): LiveConfig {
+    return new LiveConfig(path, overlay, log)
   }
 
   get current(): SidecarConfig {
@@ -62,7 +65,7 @@ export class LiveConfig {
   #take(content: Buffer | undefined): void {
     // the kubelet swaps a link: for a moment there may be no file
     if (!content) return
-    const next = parseSidecarConfig(content.toString(), this.#path)
+    const next = this.#overlay(parseSidecarConfig(content.toString(), this.#path))
     const before = this.#current
     this.#restartNeeded = JSON.stringify(next.static) !== JSON.stringify(before.static)
     if (this.#restartNeeded)

@@ -33,7 +33,8 @@ const LAST_ANSWERS = 3000
  */
 export async function startSidecar(options: SidecarOptions, clock: Clock = systemClock): Promise<RunningSidecar> {
   let log: Log | undefined
-  const live = LiveConfig.open(options.configFile, ({ static: { namespace, name }, dynamic }) => {
+  const { configFile, overlay = config => config } = options
+  const live = LiveConfig.open(configFile, overlay, ({ static: { namespace, name }, dynamic }) => {
     log = createLog({ name: 'sidecar', level: dynamic.monitoring.logLevel, bindings: { namespace, database: name } })
     return log.logger
   })

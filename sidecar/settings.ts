@@ -12,6 +12,8 @@ import { shareOf, volumeSpace } from './volume/space.ts'
 export interface SidecarOptions {
   /** The mounted configuration document; looked at again while the process runs. */
   readonly configFile: string
+  /** What flags and variables change of the document, each time that it is read. */
+  readonly overlay?: (config: SidecarConfig) => SidecarConfig
   readonly dataDirectory: string
   readonly host: string
   readonly dataPort: number

@@ -7,8 +7,9 @@ import { withDefaults } from '../api/v1alpha1/defaults.ts'
 import { renderSidecarConfig, sidecarConfig } from '../api/v1alpha1/sidecar-config.ts'
 import type { Environment } from '../common/environment.ts'
 import { portFlag, type SidecarFlags } from './sidecar.ts'
+import { overlaid } from './sidecar-overlay.ts'
 
-/** Flags, then variables, then defaults. Without a configuration document one is made from what the flags and variables say. */
+/** Flags, then variables, then the configuration document; without one it is made from what the flags and variables say. */
 export async function sidecarOptions(flags: SidecarFlags, environment: Environment): Promise<SidecarOptions> {
   const dataDirectory = flags.dataDir ?? environment.read('KVIDX_DATA_DIR') ?? '/data'
   const host = flags.host ?? environment.read('KVIDX_HOST') ?? '127.0.0.1'
@@ -16,6 +17,7 @@ export async function sidecarOptions(flags: SidecarFlags, environment: Environme
   const tokensDirectory = flags.tokenDir ?? environment.read('KVIDX_TOKEN_DIR')
   mkdirSync(dataDirectory, { recursive: true })
   return {
+    overlay: config => overlaid(config, flags, environment),
     configFile: flags.config ?? environment.read('KVIDX_CONFIG') ?? configFromEnvironment(flags, environment),
     dataDirectory,
     host,

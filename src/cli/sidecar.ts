@@ -19,9 +19,9 @@ export function sidecarCommand(): Command {
     .option('--tls-dir <dir>', 'directory with tls.crt and tls.key')
     .option(
       '--engine <engine>',
-      'SQLite, LMDB or RocksDB, when there is no configuration document; default $KVIDX_ENGINE',
+      'SQLite, LMDB or RocksDB; default $KVIDX_ENGINE, else what the configuration document says, else SQLite',
     )
-    .option('--name <name>', 'name of the database, when there is no configuration document; default $KVIDX_DATABASE')
+    .option('--name <name>', 'name of the database; default $KVIDX_DATABASE, else as the document says, else main')
     .action(async (flags: SidecarFlags) => {
       for (const line of unknownVariables()) process.stderr.write(line)
       const { startSidecar } = await import('../../sidecar/main.ts')

@@ -69,6 +69,21 @@ export const VARIABLES = {
 
 export type VariableName = keyof typeof VARIABLES
 
+/** Variables that win over what a configuration document says of its database. */
+export const DATABASE_VARIABLES = [
+  'KVIDX_NAMESPACE',
+  'KVIDX_DATABASE',
+  'KVIDX_ENGINE',
+  'KVIDX_SYNC_MODE',
+  'KVIDX_JOURNAL_MODE',
+  'KVIDX_CACHE_SIZE',
+  'KVIDX_BUSY_TIMEOUT',
+  'KVIDX_MMAP_SIZE',
+  'KVIDX_MAP_SIZE',
+  'KVIDX_COMPRESSION',
+  'KVIDX_LOG_LEVEL',
+] as const satisfies readonly VariableName[]
+
 type ValueOf<K> = K extends readonly (infer Choice)[]
   ? Choice
   : K extends 'text'

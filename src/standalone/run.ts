@@ -5,7 +5,7 @@ import { withDefaults } from '../api/v1alpha1/defaults.ts'
 import type { KvidxDatabase } from '../api/v1alpha1/kvidx-database.ts'
 import { renderSidecarConfig, type SidecarConfigInput, sidecarConfig } from '../api/v1alpha1/sidecar-config.ts'
 import type { Clock } from '../common/clock.ts'
-import { childEnvironment } from '../common/environment.ts'
+import { childEnvironment, DATABASE_VARIABLES } from '../common/environment.ts'
 import { launcherUrl } from '../common/worker-url.ts'
 import { configPaths, type StandalonePaths, standalonePaths } from './paths.ts'
 import type { DatabasePorts } from './ports.ts'
@@ -45,6 +45,9 @@ interface Memory {
 
 /** A young generation of 3 x 8 MiB a thread and two arenas of malloc: a third less memory under load, at no speed that could be measured. */
 const ENGINE_PROCESS = { NODE_OPTIONS: '--max-semi-space-size=4', MALLOC_ARENA_MAX: '2' } as const
+
+/** Manifests alone say what their databases are: a variable would hold for all of them. */
+const MANIFEST_ONLY = Object.fromEntries(DATABASE_VARIABLES.map(name => [name, undefined]))
 
 const LAUNCHER = fileURLToPath(launcherUrl())
 /** A Unix socket's path has room for so many bytes. */
@@ -100,7 +103,12 @@ function startOne(
   if (options.tokensDirectory !== undefined) args.push('--token-dir', options.tokensDirectory)
   const label = `${namespace === 'default' ? '' : `${namespace}/`}${name}`
   const supervisor = new Supervisor(
-    { command: process.execPath, args: [LAUNCHER, ...args], env: childEnvironment(ENGINE_PROCESS), logFile: paths.log },
+    {
+      command: process.execPath,
+      args: [LAUNCHER, ...args],
+      env: childEnvironment({ ...MANIFEST_ONLY, ...ENGINE_PROCESS }),
+      logFile: paths.log,
+    },
     clock,
     end => {
       const how = end.signal ? `was ended by ${end.signal}` : `ended with code ${end.code}`
