@@ -60,6 +60,9 @@ const schedule = block(
   {
     name: text({ description: 'Its name.', maxLength: 12 }),
     nextRun: moment('When it runs next.'),
+    resumed: moment(
+      'When it went on after it was suspended or the database slept: what was due before is not overdue.',
+    ),
     lastRun: moment('When it ran last.'),
     lastSuccess: moment('When it last succeeded.'),
     lastBackup: line('The backup that it last made.'),

@@ -126,13 +126,15 @@ interface ScheduleView {
   readonly schedule: Schedule
   readonly cronJob: CronJob | undefined
   readonly suspended: boolean
+  /** When it last went on after a suspension, RFC 3339. */
+  readonly resumed: string | undefined
   readonly times: ScheduleTimes
   /** Newest first. */
   readonly records: readonly BackupRecord[]
   readonly success: BackupRecord | undefined
 }
 
-function viewOf({ blueprint, records, cronJobs, created, now }: BackupStatusInput, backup: Backup): View {
+function viewOf({ blueprint, records, cronJobs, before, created, now }: BackupStatusInput, backup: Backup): View {
   const { lineage, name } = blueprint
   // a backup of an earlier life of this name does not protect this one, and one that failed before it came to a lineage does not speak against it
   const ours = records.filter(
@@ -148,11 +150,17 @@ function viewOf({ blueprint, records, cronJobs, created, now }: BackupStatusInpu
   const completed = finished.filter(({ status }) => status?.phase === 'Completed')
   const schedules = backup.schedules.map((schedule): ScheduleView => {
     const mine = finished.filter(({ metadata }) => metadata.labels?.[SCHEDULE_LABEL] === schedule.name)
+    const times = scheduleTimes(schedule.schedule, backup.timeZone, now)
+    const suspended = blueprint.replicas === 0 || backup.suspend || schedule.suspend
+    const known = before?.schedules?.find(({ name }) => name === schedule.name)
+    // only a suspended one has no next run, or one whose schedule has none
+    const goesOn = known !== undefined && known.nextRun === undefined && !suspended && times.next !== undefined
     return {
       schedule,
       cronJob: cronJobs.find(({ metadata }) => metadata.name === cronJobName(name, schedule.name)),
-      suspended: blueprint.replicas === 0 || backup.suspend || schedule.suspend,
-      times: scheduleTimes(schedule.schedule, backup.timeZone, now),
+      suspended,
+      resumed: goesOn ? timeText(now) : known?.resumed,
+      times,
       records: mine,
       success: mine.find(({ status }) => status?.phase === 'Completed'),
     }
@@ -190,13 +198,22 @@ function referenceTo({ metadata, status }: BackupRecord, time: string | undefine
   }
 }
 
-function scheduleBlock({ schedule, cronJob, suspended, times, records, success }: ScheduleView): ScheduleBlock {
+function scheduleBlock({
+  schedule,
+  cronJob,
+  suspended,
+  resumed,
+  times,
+  records,
+  success,
+}: ScheduleView): ScheduleBlock {
   const lastRun = cronJob?.status?.lastScheduleTime
   const last = records[0]
   const lastSuccess = success?.status?.completedAt
   return {
     name: schedule.name,
     ...(!suspended && times.next !== undefined && { nextRun: timeText(times.next) }),
+    ...(resumed !== undefined && { resumed }),
     ...(lastRun !== undefined && { lastRun }),
     ...(lastSuccess !== undefined && { lastSuccess }),
     ...(last && { lastBackup: last.metadata.name }),
@@ -268,13 +285,17 @@ function healthy({ shipping, trimmed = [], now }: BackupStatusInput, backup: Bac
 }
 
 /** A whole period has passed since a run was due, and none has succeeded since then. */
-export function isOverdue({ cronJob, suspended, times, success }: ScheduleView, now: number): boolean {
+export function isOverdue(view: ScheduleView, now: number): boolean {
+  const { times, success } = view
   const { beforePrevious } = times
-  if (suspended || beforePrevious === undefined) return false
-  const existsSince = moment(cronJob?.metadata.creationTimestamp)
-  // a run was due only if the schedule was there
-  if (!cronJob || !(existsSince < beforePrevious) || beforePrevious > now) return false
+  if (beforePrevious === undefined || beforePrevious > now || !wasDue(view, beforePrevious)) return false
   return !(moment(success?.status?.completedAt) >= beforePrevious)
+}
+
+/** A run was due only if the schedule was there and not suspended. @param time Unix ms */
+function wasDue({ cronJob, suspended, resumed }: ScheduleView, time: number): boolean {
+  if (suspended || !cronJob) return false
+  return moment(cronJob.metadata.creationTimestamp) < time && !(moment(resumed) >= time)
 }
 
 function behindBy(shipping: ShippingStatus | undefined, backup: Backup): Record<string, string> | undefined {
@@ -304,12 +325,11 @@ function verified(view: View, name: string): Finding | undefined {
   }
   const values = { backup: proof.metadata.name, time: proof.status?.verifiedAt ?? '' }
   const late = view.schedules.some(
-    ({ schedule, suspended, times, cronJob }) =>
-      schedule.verify &&
-      !suspended &&
-      times.beforePrevious !== undefined &&
-      moment(cronJob?.metadata.creationTimestamp) < times.beforePrevious &&
-      since < times.beforePrevious,
+    schedule =>
+      schedule.schedule.verify &&
+      schedule.times.beforePrevious !== undefined &&
+      wasDue(schedule, schedule.times.beforePrevious) &&
+      since < schedule.times.beforePrevious,
   )
   return late
     ? { type: 'BackupVerified', status: 'False', reason: 'VerificationOverdue', values }

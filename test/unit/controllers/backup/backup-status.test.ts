@@ -48,15 +48,17 @@ interface Situation {
   readonly since?: number
   readonly now?: number
   readonly spec?: Spec
+  readonly before?: ReturnType<typeof backupStatus>['block']
 }
 
-function look({ records = [], shipping, trimmed, since = NOW - 30 * DAY, now = NOW, spec = SPEC }: Situation = {}) {
+function look(situation: Situation = {}) {
+  const { records = [], shipping, trimmed, since = NOW - 30 * DAY, now = NOW, spec = SPEC, before } = situation
   const its = blueprint(spec)
   const jobs = cronJobs(its).map(job => ({
     ...job,
     metadata: { ...job.metadata, creationTimestamp: timeText(since) },
   })) as unknown as readonly CronJob[]
-  return backupStatus({ blueprint: its, records, cronJobs: jobs, shipping, trimmed, before: undefined, now })
+  return backupStatus({ blueprint: its, records, cronJobs: jobs, shipping, trimmed, before, now })
 }
 
 const reasonOf = (situation: Situation, type = 'BackupsHealthy') => {
@@ -179,6 +181,41 @@ describe('BackupVerified', () => {
     ],
   ])('when %s', (_what, situation, expected) => {
     expect(reasonOf(situation, 'BackupVerified')).toBe(expected)
+  })
+})
+
+describe('a schedule that goes on', () => {
+  const old = made('daily', NOW - 9 * DAY, { verifiedAt: timeText(NOW - 9 * DAY) })
+  const spec = {
+    ...SPEC,
+    backup: { ...SPEC.backup, schedules: [{ name: 'daily', schedule: '0 2 * * *', verify: true }] },
+  } as Spec
+  const reasons = (situation: Situation) => look({ records: [old], spec, ...situation }).findings.map(f => f.reason)
+
+  test.each<[string, Spec]>([
+    ['the database slept', { ...spec, hibernate: true }],
+    ['backups were suspended', { ...spec, backup: { ...spec.backup, suspend: true } } as Spec],
+  ])('after %s is overdue only when it misses runs from then on', (_why, quiet) => {
+    const before = look({ records: [old], spec: quiet }).block
+    const resumed = look({ records: [old], spec, before }).block
+    expect(resumed?.schedules).toMatchObject([{ name: 'daily', resumed: timeText(NOW) }])
+    expect(reasons({ before })).toEqual(['BackupsCurrent', 'Verified'])
+    // at rest the moment stays
+    expect(look({ records: [old], spec, before: resumed, now: NOW + 60_000 }).block).toEqual(resumed)
+    // the run of the first night may be going on during the second day
+    expect(reasons({ before: resumed, now: NOW + DAY })).toEqual(['BackupsCurrent', 'Verified'])
+    expect(reasons({ before: resumed, now: NOW + 2 * DAY })).toEqual(['BackupOverdue', 'VerificationOverdue'])
+    // one that never stopped
+    expect(reasons({ before: look({ records: [old], spec }).block })).toEqual(['BackupOverdue', 'VerificationOverdue'])
+  })
+
+  test('is not taken for one that has no next run', () => {
+    const never = {
+      ...spec,
+      backup: { ...spec.backup, schedules: [{ name: 'never', schedule: '0 0 30 2 *' }] },
+    } as Spec
+    const before = look({ spec: never }).block
+    expect(look({ spec: never, before }).block).toEqual(before)
   })
 })
 
