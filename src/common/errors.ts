@@ -61,6 +61,7 @@ export const ERRORS = {
   foreign_lineage: { status: 409, title: 'The backup belongs to another lineage' },
   wrong_encryption_key: { status: 409, title: 'The encryption key does not fit' },
   history_conflict: { status: 409, title: 'The store holds another history under the same position' },
+  snapshot_refused: { status: 500, title: 'The storage driver does not make the VolumeSnapshot' },
   insufficient_space: { status: 507, title: 'There is not enough free space for this' },
 } as const satisfies Record<string, ErrorKind>
 

@@ -33,6 +33,8 @@ const THAW_MARGIN = 1000
 const LOOK_INTERVAL = 200
 const READY_INTERVAL = 1000
 const ATTEMPTS = 2
+/** The snapshot controller tries again by itself: an error that has stood for so long is the driver's answer, ms. */
+const REFUSED_AFTER = 60_000
 
 /**
  * Freezes, has the volume copied, thaws. Exact only if the copy was seen to be taken and the thaw answered that nothing was written; else once more,
@@ -54,8 +56,9 @@ export async function snapshotVolume(
   let snapshot = await undefinedIfMissing(api.get<VolumeSnapshot>(VOLUME_SNAPSHOTS, ref, { signal }))
   if (snapshot && !isSnapshotOf(snapshot, keeper.record))
     throw new KvidxError('conflict', `VolumeSnapshot ${name} exists already and was not made by this backup`)
-  if (snapshot && snapshot.metadata.annotations?.[SNAPSHOT.consistency] === undefined) {
-    // of an attempt that died before it knew what it had: nothing can be said about it
+  const { annotations, deletionTimestamp } = snapshot?.metadata ?? {}
+  if (snapshot && (annotations?.[SNAPSHOT.consistency] === undefined || deletionTimestamp !== undefined)) {
+    // of an attempt that died before it knew what it had, so nothing can be said about it, or one that goes anyway
     await remove(context, snapshot)
     snapshot = undefined
   }
@@ -78,7 +81,15 @@ export async function snapshotVolume(
     }
   }
   let ready = snapshot
+  let refusedSince: number | undefined
   while (ready.status?.readyToUse !== true) {
+    const refusal = ready.status?.error?.message
+    refusedSince = refusal === undefined ? undefined : (refusedSince ?? clock.monotonic())
+    if (refusedSince !== undefined && clock.monotonic() - refusedSince >= REFUSED_AFTER) {
+      // another attempt begins anew, and retention would never take away what is not ready
+      await api.delete(VOLUME_SNAPSHOTS, ref, { signal, uid: ready.metadata.uid ?? '' })
+      throw new KvidxError('snapshot_refused', `the driver does not make VolumeSnapshot ${name}: ${refusal}`)
+    }
     await clock.sleep(READY_INTERVAL, signal)
     ready = await api.get<VolumeSnapshot>(VOLUME_SNAPSHOTS, ref, { signal })
   }

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
-import { systemClock } from '../../../src/common/clock.ts'
+import { type Clock, systemClock } from '../../../src/common/clock.ts'
 import { BACKUPS } from '../../../src/controllers/backup/record.ts'
 import type { VolumeSnapshot } from '../../../src/controllers/backup/volume-snapshot.ts'
 import type { KubeClient } from '../../../src/kube/client.ts'
@@ -94,14 +94,14 @@ describe.skipIf(missing)('VolumeSnapshots on a real API server', () => {
     thaw: () => Promise.resolve(true),
     state: () => Promise.resolve(FROZEN),
   }
-  const run = async (name: string) => {
+  const run = async (name: string, clock: Clock = systemClock) => {
     const context: JobContext = {
       api,
       namespace,
       database: 'orders',
       job: 'job',
       pod: 'here',
-      clock: systemClock,
+      clock,
       log: silentLog,
       signal: new AbortController().signal,
       databaseAnswers: () => Promise.resolve(),
@@ -145,6 +145,50 @@ describe.skipIf(missing)('VolumeSnapshots on a real API server', () => {
     const kept = await snapshot('before-upgrade')
     expect(kept?.metadata).toMatchObject({ uid: own.metadata.uid })
     expect(kept?.metadata.deletionTimestamp).toBeUndefined()
+  })
+
+  it('that the driver refuses fail with its words, and leave nothing behind', async () => {
+    let ahead = 0
+    const clock: Clock = {
+      now: () => systemClock.now(),
+      monotonic: () => systemClock.monotonic() + ahead,
+      sleep: (ms, signal) => systemClock.sleep(ms / 5, signal),
+      setTimer: (ms, callback) => systemClock.setTimer(ms, callback),
+    }
+    await record('refused')
+    const error = { message: 'snapshot class fast is not known', time: '2026-11-23T02:00:00Z' }
+    const failed = expect(run('refused', clock)).rejects.toMatchObject({
+      code: 'snapshot_refused',
+      message: expect.stringContaining(error.message),
+    })
+    const seen = await eventually(
+      () => snapshot('refused'),
+      one => one !== undefined,
+    )
+    await answer('refused', { readyToUse: false, error })
+    // past the freeze: once more
+    ahead += 10_000
+    await eventually(
+      () => snapshot('refused'),
+      one => one !== undefined && one.metadata.uid !== seen?.metadata.uid,
+    )
+    await answer('refused', { readyToUse: false, error })
+    ahead += 10_000
+    await eventually(
+      () => snapshot('refused'),
+      one => one?.metadata.annotations?.['kvidx.io/consistency'] === 'Crash',
+    )
+    // an error that passes is none
+    await answer('refused', { error: null })
+    await systemClock.sleep(500)
+    ahead += 61_000
+    await systemClock.sleep(500)
+    expect(await snapshot('refused')).toBeDefined()
+    await answer('refused', { error })
+    await systemClock.sleep(500)
+    ahead += 61_000
+    await failed
+    expect(await snapshot('refused')).toBeUndefined()
   })
 
   it('go with their record under deletionPolicy Delete', async () => {
