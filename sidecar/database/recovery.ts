@@ -16,7 +16,7 @@ import {
   type VolumeVerdict,
   writeIdentity,
 } from '../volume/identity.ts'
-import { prepareLayout, type VolumeLayout } from '../volume/layout.ts'
+import { prepareLayout, repairModes, type VolumeLayout } from '../volume/layout.ts'
 import { lockVolume, type VolumeLock } from '../volume/lock.ts'
 import { lastRecovery, type RecoveryNote } from '../volume/recovery-note.ts'
 import { forgetSeeded, type Seed, seedVolume } from '../volume/seed.ts'
@@ -87,6 +87,7 @@ export async function start(
   await prepareLayout(layout)
   const lock = await waitForLock(config, layout, clock, log, signal, onWait)
   try {
+    await repairModes(layout)
     // again: whoever had the lock may have made the database
     const verdict = await judge(config, layout, clock.now())
     const finishedSwap = await finishSwap(layout)

@@ -1,4 +1,4 @@
-import { chmod, mkdir, open, readdir, rename, stat } from 'node:fs/promises'
+import { chmod, lstat, mkdir, open, readdir, rename, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { KvidxError } from '../../src/common/errors.ts'
 import { failpoint } from '../../src/common/failpoint.ts'
@@ -65,6 +65,23 @@ export async function prepareLayout(layout: VolumeLayout): Promise<void> {
         error,
       )
     }
+  }
+}
+
+/**
+ * Directories 0700, files 0600: the kubelet gives them to a group, an adopted volume has them as somebody copied them. What belongs to another user stays as it
+ * is; whether it can be used is for the engine to say.
+ */
+export async function repairModes(layout: VolumeLayout): Promise<void> {
+  const names = Object.values(layout).filter(path => path !== layout.root)
+  const below = [layout.database, layout.staging, layout.quarantine].map(async directory =>
+    (await readdir(directory, { recursive: true })).map(name => join(directory, name)),
+  )
+  for (const path of [...names, ...(await Promise.all(below)).flat()]) {
+    const found = await lstat(path).catch(() => undefined)
+    if (!found || found.uid !== process.getuid?.()) continue
+    const wanted = found.isDirectory() ? 0o700 : 0o600
+    if ((found.isDirectory() || found.isFile()) && (found.mode & 0o777) !== wanted) await chmod(path, wanted)
   }
 }
 

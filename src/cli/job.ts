@@ -9,6 +9,7 @@ import { type ConnectionFlags, connected, withConnection } from './connection-op
 import { interruptible } from './interrupt.ts'
 import { type Io, write } from './io.ts'
 import { withScratch } from './scratch.ts'
+import { OURS_ALONE } from './umask.ts'
 
 interface JobFlags extends ConnectionFlags {
   readonly config?: string
@@ -22,6 +23,7 @@ type BackupConfig = NonNullable<DynamicConfig['backup']>
 export function jobCommand(io: Io): Command {
   return new Command('job')
     .description('work on the backups of a database, as a job: one line of JSON says how it ended')
+    .hook('preAction', () => void process.umask(OURS_ALONE))
     .addCommand(backupJob(io))
     .addCommand(verifyJob(io))
     .addCommand(pruneJob(io))

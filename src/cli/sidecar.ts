@@ -2,6 +2,7 @@ import { Command } from 'commander'
 import { environment } from '../common/environment.ts'
 import { KvidxError } from '../common/errors.ts'
 import { SECOND_SIGNAL, waitForSignal } from './signals.ts'
+import { OURS_ALONE } from './umask.ts'
 import { unknownVariables } from './unknown-variables.ts'
 
 /** `kvidx sidecar`: the engine process of one database. Flags win over variables, variables over the file. */
@@ -23,6 +24,7 @@ export function sidecarCommand(): Command {
     )
     .option('--name <name>', 'name of the database; default $KVIDX_DATABASE, else as the document says, else main')
     .action(async (flags: SidecarFlags) => {
+      process.umask(OURS_ALONE)
       for (const line of unknownVariables()) process.stderr.write(line)
       const { startSidecar } = await import('../../sidecar/main.ts')
       const { sidecarOptions } = await import('./sidecar-options.ts')
