@@ -155,6 +155,17 @@ export class ServerMetrics {
       },
     })
     new Gauge({
+      name: 'kvidx_task_next_run_timestamp_seconds',
+      help: 'When a task runs next by schedule',
+      labelNames: ['task'],
+      registers: [this.registry],
+      collect() {
+        // a schedule may have been taken away
+        this.reset()
+        for (const { name, nextRun } of database()?.tasks ?? []) if (nextRun) this.set({ task: name }, nextRun / 1000)
+      },
+    })
+    new Gauge({
       name: 'kvidx_task_last_duration_seconds',
       help: 'How long a task last took',
       labelNames: ['task', 'outcome'],

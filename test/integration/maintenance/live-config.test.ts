@@ -36,8 +36,16 @@ describe('the configuration of a running process', () => {
     const nextExpiry = async () =>
       (await status()).tasks.find((task: { name: string }) => task.name === 'expire').nextRun - Date.now()
     expect(await nextExpiry()).toBeLessThan(60_001)
-    configure({ spec: { ...quiet, maintenance: { expiry: { interval: '2h' } } } })
+    const measured = async (task: string) => {
+      const text = await (await fetch(`${sidecar.opsAddress}/metrics`)).text()
+      return new RegExp(`^kvidx_task_next_run_timestamp_seconds\\{task="${task}"\\} (.+)$`, 'm').exec(text)?.[1]
+    }
+    expect(await measured('check')).toBeDefined()
+    expect(await measured('compact')).toBeUndefined()
+    configure({ spec: { ...quiet, maintenance: { expiry: { interval: '2h' }, check: { enabled: false } } } })
     await vi.waitFor(async () => expect(await nextExpiry()).toBeGreaterThan(7_000_000), patience)
+    expect(Number(await measured('expire')) - Date.now() / 1000).toBeGreaterThan(7000)
+    expect(await measured('check')).toBeUndefined()
     configure({ edit: config => ({ ...config, formatVersion: 2 }) as never })
     await new Promise(resolve => setTimeout(resolve, 2500))
     expect(await nextExpiry()).toBeGreaterThan(7_000_000)
