@@ -80,6 +80,14 @@ export type OperationOutcome =
 /** One atomic request: either all its operations are done or none. */
 export interface WriteRequest {
   readonly operations: readonly Operation[]
+  /** Filled in when the request was judged, whatever came of it. */
+  readonly timing?: WriteTiming
+}
+
+/** What the writer's thread says of the group that a request was in. */
+export interface WriteTiming {
+  /** Changes, log and the way to the disk of the whole group, ms. */
+  commit: number
 }
 
 export interface WriteResult {

@@ -89,6 +89,8 @@ export type FromWriter =
   /** One group: `simple[i]` is 1 where the request's single operation changed or created a record whose digest stands in `digests`. */
   | {
       readonly type: 'committed'
+      /** What the group took in the writer's thread, ms. */
+      readonly elapsed: number
       readonly ids: Uint32Array
       readonly state: Uint8Array
       readonly simple: Uint8Array

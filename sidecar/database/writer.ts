@@ -4,7 +4,7 @@ import { workerUrl } from '../../src/common/worker-url.ts'
 import type { EngineShare } from '../engine/engine.ts'
 import type { DatabaseState, EpochRecord } from './database.ts'
 import { readDigest } from './digest.ts'
-import type { WriteRequest, WriteResult } from './operation.ts'
+import type { WriteRequest, WriteResult, WriteTiming } from './operation.ts'
 import { operationSize } from './operation-codec.ts'
 import { decodeState, EMPTY_STATE } from './state.ts'
 import {
@@ -24,6 +24,7 @@ interface Pending {
   readonly reject: (error: KvidxError) => void
   readonly bytes: number
   readonly at: number
+  readonly timing: WriteTiming | undefined
 }
 
 interface PendingCall {
@@ -141,7 +142,7 @@ export class Writer {
     return new Promise((resolve, reject) => {
       const id = this.#nextId++
       if (this.#nextId > 0xffff_fff0) this.#nextId = 1
-      this.#pending.set(id, { resolve, reject, bytes, at: performance.now() })
+      this.#pending.set(id, { resolve, reject, bytes, at: performance.now(), timing: request.timing })
       this.#pendingBytes += bytes
       this.#queue.push(request)
       this.#queueIds.push(id)
@@ -247,6 +248,7 @@ export class Writer {
       if (!pending) return undefined
       this.#pending.delete(id)
       this.#pendingBytes -= pending.bytes
+      if (pending.timing) pending.timing.commit = message.elapsed
       return pending
     }
     for (let i = 0; i < message.ids.length; i++) {

@@ -140,9 +140,11 @@ function commitGroup(group: Group): void {
   group.ids = []
   group.requests = []
   group.bytes = 0
+  const began = performance.now()
   failpoint('commit.before')
   const verdicts = committer.commit(requests, BigInt(Date.now()))
   failpoint('commit.after')
+  const elapsed = performance.now() - began
   const simple = new Uint8Array(ids.length)
   const digests = Buffer.allocUnsafeSlow(ids.length * 16)
   const others: Array<readonly [number, Exclude<(typeof verdicts)[number], KvidxError> | ReturnType<typeof toPlain>]> =
@@ -164,7 +166,7 @@ function commitGroup(group: Group): void {
     }
   })
   const state = new Uint8Array(encodeState(committer.state))
-  post({ type: 'committed', ids: Uint32Array.from(ids), state, simple, digests, others })
+  post({ type: 'committed', elapsed, ids: Uint32Array.from(ids), state, simple, digests, others })
   trimLog()
 }
 

@@ -34,7 +34,7 @@ async function postBatch(exchange: Exchange): Promise<void> {
     const { position } = exchange.database.state
     return exchange.json(200, position, { position: formatPosition(position), results: [] })
   }
-  const result = await exchange.database.write({ operations })
+  const result = await exchange.write(operations)
   if (!result.applied) throw notApplied(operations, result)
   const results = await resultsText(result.outcomes)
   const position = formatPosition(result.position)

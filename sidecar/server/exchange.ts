@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { asKvidxError, KvidxError } from '../../src/common/errors.ts'
 import type { Database } from '../database/database.ts'
-import type { Position } from '../database/operation.ts'
+import type { Operation, Position, WriteResult } from '../database/operation.ts'
 import { formatPosition } from '../database/position.ts'
 import type { Access } from './access.ts'
 import type { Budget } from './budget.ts'
@@ -12,6 +12,7 @@ import type { Outcome, ServerMetrics } from './metrics.ts'
 import { PROBLEM_TYPE, problemDocument, retryAfter, stringify } from './problem.ts'
 import type { Route } from './route.ts'
 import type { AdminServices } from './services.ts'
+import { type Moments, slowest, stagesOf } from './stages.ts'
 import type { Watchdog } from './watchdog.ts'
 
 /** What the exchanges of one listener share. */
@@ -59,7 +60,7 @@ export class Exchange {
   received = 0
   /** The client waits for 100 Continue before it sends its body. */
   awaitsContinue: boolean
-  readonly #started = performance.now()
+  readonly #moments: Moments = { started: performance.now() }
   #done = false
 
   constructor(
@@ -95,9 +96,21 @@ export class Exchange {
     return headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0')
   }
 
+  /** Changes the database; the slow-operation log says how long that waited and how long it took. */
+  async write(operations: readonly Operation[]): Promise<WriteResult> {
+    const write = { at: performance.now(), ended: 0, commit: 0 }
+    this.#moments.write = write
+    try {
+      return await this.database.write({ operations, timing: write })
+    } finally {
+      write.ended = performance.now()
+    }
+  }
+
   /** Sends a whole answer. `headers` is a flat list of names and values. */
   answer(status: number, position: Position | undefined, headers: string[], body?: Uint8Array | string): void {
     const { res } = this
+    this.#moments.answered = performance.now()
     if (res.headersSent || res.destroyed) {
       this.done('aborted')
       return
@@ -161,20 +174,24 @@ export class Exchange {
   done(outcome: Outcome): void {
     if (this.#done) return
     this.#done = true
-    const elapsed = performance.now() - this.#started
+    const elapsed = performance.now() - this.#moments.started
     this.context.metrics.operation(this.route.name, outcome, elapsed)
     const { policy } = this.context
-    if (elapsed > policy.slowOperation && !this.route.long) this.#log('warn', 'slow operation', outcome, elapsed)
+    if (elapsed > policy.slowOperation && !this.route.long) {
+      const stages = stagesOf(this.#moments, this.#moments.started + elapsed)
+      this.#log('warn', 'slow operation', outcome, elapsed, { stage: slowest(stages), stagesMs: stages })
+    }
     if (policy.audit !== 'None' && isAudited(policy, this.route.rights)) this.#log('info', 'audit', outcome, elapsed)
   }
 
-  #log(level: 'info' | 'warn', message: string, outcome: Outcome, elapsed: number): void {
+  #log(level: 'info' | 'warn', message: string, outcome: Outcome, elapsed: number, more: object = {}): void {
     const { context, route, caller, res } = this
     context.log[level](
       {
         operation: route.name,
         ...keysOf(this.keyText, this.query),
         durationMs: Math.round(elapsed),
+        ...more,
         outcome,
         ...(res.headersSent && { status: res.statusCode }),
         caller: caller ?? 'nobody known',

@@ -142,7 +142,7 @@ async function change(
   operation: Operation,
   previous: 'previous' | string | undefined,
 ): Promise<void> {
-  const result = await exchange.database.write({ operations: [operation] })
+  const result = await exchange.write([operation])
   const outcome = result.outcomes[0]
   if (!outcome) throw new KvidxError('internal', 'the database gave no outcome for the operation')
   if (outcome.outcome === 'condition_failed') {

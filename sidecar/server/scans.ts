@@ -78,7 +78,7 @@ async function removeRange(exchange: Exchange): Promise<void> {
     const { removed, position } = await exchange.database.removeRangeSliced(range)
     return exchange.json(200, position, { removed: String(removed), position: formatPosition(position) })
   }
-  const result = await offerSlices(exchange.database.write({ operations: [{ op: 'removeRange', range }] }))
+  const result = await offerSlices(exchange.write([{ op: 'removeRange', range }]))
   const outcome = result.outcomes[0]
   const removed = outcome?.outcome === 'changed' ? (outcome.removed ?? 0) : 0
   exchange.json(200, result.position, { removed: String(removed), position: formatPosition(result.position) })

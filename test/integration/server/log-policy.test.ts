@@ -4,6 +4,8 @@ import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import type { Log } from '../../../sidecar/server/log.ts'
 import type { LogPolicy } from '../../../sidecar/server/log-policy.ts'
+import { slowest, stagesOf } from '../../../sidecar/server/stages.ts'
+import { startSidecarProcess } from '../../support/sidecar-process.ts'
 import { startForTest } from './harness.ts'
 
 interface Line {
@@ -96,5 +98,42 @@ describe('the log of calls', () => {
     policy.slowOperation = 0
     await read()
     expect(lines).toMatchObject([{ message: 'slow operation', key: '7', caller: 'loopback', status: 404 }])
+    expect(lines[0]).toMatchObject({ stage: 'engine', stagesMs: { engine: expect.any(Number) } })
+  })
+
+  test.each([
+    ['PUT', 'commit', 'commit.before=sleep(400)'],
+    ['PATCH', 'request', undefined],
+  ] as const)('names the stage of a slow %s: %s', async (method, stage, failpoints) => {
+    const directory = mkdtempSync(join(tmpdir(), 'kvidx-stage-'))
+    onTestFinished(() => rmSync(directory, { recursive: true }))
+    const sidecar = await startSidecarProcess(join(directory, 'volume'), 'SQLite', {
+      spec: { monitoring: { logLevel: 'Warn', slowOperation: '300ms' } },
+      ...(failpoints && { env: { KVIDX_FAILPOINTS: failpoints } }),
+    })
+    onTestFinished(() => sidecar.kill('SIGKILL'))
+    const slowly = async function* () {
+      yield Buffer.from('a')
+      await new Promise(resolve => setTimeout(resolve, failpoints ? 0 : 600))
+    }
+    const path = method === 'PATCH' ? '?op=append' : ''
+    const body = ReadableStream.from(slowly()) as ReadableStream<Uint8Array>
+    const call = { method, body, duplex: 'half' } as RequestInit
+    expect((await fetch(`${sidecar.data}/v1/records/7${path}`, call)).status).toBe(201)
+    const line = () =>
+      sidecar
+        .log()
+        .split('\n')
+        .find(text => text.includes('slow operation'))
+    await expect.poll(line, { timeout: 5000 }).toBeDefined()
+    expect(JSON.parse(line() ?? '')).toMatchObject({ stage, stagesMs: { queue: expect.any(Number) } })
+    await sidecar.kill('SIGTERM')
+  })
+
+  test('counts what waits for an earlier commit as the queue', () => {
+    const moments = { started: 0, write: { at: 10, ended: 510, commit: 100 }, answered: 511 }
+    const stages = stagesOf(moments, 512)
+    expect(stages).toEqual({ request: 10, queue: 400, commit: 100, answer: 2 })
+    expect(slowest(stages)).toBe('queue')
   })
 })
