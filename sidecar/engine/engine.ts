@@ -139,6 +139,8 @@ export interface EngineFigures {
   readonly fileBytes: number
   /** SQLite WAL, RocksDB WAL. */
   readonly walBytes?: number
+  /** SQLite: the main file once the WAL is in it. */
+  readonly targetBytes?: number
   /** What the engine can reuse before the files must grow. */
   readonly freeBytes: number
   /** free / file, 0 … 1 */

@@ -158,9 +158,10 @@ export class Maintenance {
     this.#notices.show()
     await this.#gate.look()
     await this.#trimmed.look()
+    const { content } = this.#space
     this.#figures = await this.#database.session().readers.call('figures', {}, this.#stopping.signal)
     this.#degrade()
-    this.#space.look(this.#figures)
+    this.#space.look(this.#figures, content)
     this.#boundSnapshots(this.#figures)
     this.#checkpointWhenDue(this.#figures)
   }
@@ -182,6 +183,8 @@ export class Maintenance {
 
   /** By size at once; a WAL that nobody writes to any more is copied back and cut. */
   #checkpointWhenDue({ walBytes = 0 }: EngineFigures): void {
+    // the keeper of space knows when one fits
+    if (this.#database.noSpace !== undefined) return
     const { seq } = this.#database.state.position
     const idle = seq === this.#idleSeq
     this.#idleSeq = seq

@@ -3,7 +3,9 @@ export interface Room {
   /** Of the file system. */
   readonly size: number
   readonly free: number
-  /** What a checkpoint will still copy from the WAL into the database's file. */
+  /** In the engine's log: a checkpoint gives it back. */
+  readonly log: number
+  /** By which a checkpoint makes the database's own files grow before that. */
   readonly pending: number
   /** Pages in the engine's files that the next records can use. */
   readonly reusable: number

@@ -13,6 +13,8 @@ import { ENOUGH_SPACE, engineIsFull, judgeSpace, type Room, type SpaceState } fr
 
 /** While writes come in, free space is looked at so often, ms: one system call. */
 const BETWEEN_COMMITS = 50
+/** And whenever so much was added: a fast disk takes a small volume's reserve in less. */
+const BETWEEN_BYTES = 1024 * 1024
 /** Of the change log dropped at once while there is no space. */
 const LOG_STEP = 16 * 1024 * 1024
 /** A shorter log is left alone: it would free nothing. */
@@ -20,6 +22,8 @@ const LOG_KEPT = 256 * 1024
 const PURGE_INTERVAL = 10_000
 /** Beside the pages that are copied: growth of the shared-memory index, directory blocks. */
 const CHECKPOINT_MARGIN = 256 * 1024
+/** A SQLite log is copied back at this size while there is no space: some ten removes. */
+const LOG_OF_REMOVES = 512 * 1024
 /** RocksDB's tables, manifest and the log that it begins anew. */
 const FLUSH_MARGIN = 4 * 1024 * 1024
 const MIB = 1024 * 1024
@@ -34,6 +38,9 @@ export class SpaceKeeper {
   readonly #purge: () => Promise<void>
   #state: SpaceState = ENOUGH_SPACE
   #figures: EngineFigures | undefined
+  /** Of the database when the figures were taken. */
+  #contentThen = 0
+  #contentLooked = 0
   #looked = Number.NEGATIVE_INFINITY
   #purged = Number.NEGATIVE_INFINITY
   #busy: Promise<void> | undefined
@@ -54,7 +61,8 @@ export class SpaceKeeper {
       if (!this.#state.active) this.#enter(engineIsFull(error.message, this.#clock.monotonic()))
     }
     const unsubscribe = this.#database.subscribe(() => {
-      if (this.#clock.monotonic() - this.#looked > BETWEEN_COMMITS) this.#judge()
+      const added = this.content - this.#contentLooked
+      if (added > BETWEEN_BYTES || this.#clock.monotonic() - this.#looked > BETWEEN_COMMITS) this.#judge()
     })
     return async () => {
       this.#stopped = true
@@ -65,9 +73,14 @@ export class SpaceKeeper {
     }
   }
 
-  /** Called now and then with fresh figures. */
-  look(figures: EngineFigures): void {
+  /** Called now and then with fresh figures. @param content as it was when they were asked for */
+  look(figures: EngineFigures, content: number): void {
     this.#figures = figures
+    this.#contentThen = content
+    this.#consider()
+  }
+
+  #consider(): void {
     this.#judge()
     this.#busy ??= this.#work().finally(() => {
       this.#busy = undefined
@@ -76,14 +89,19 @@ export class SpaceKeeper {
 
   #judge(): void {
     this.#looked = this.#clock.monotonic()
+    this.#contentLooked = this.content
     const room = this.#room()
     const reserve = shareOf(this.#settings.dynamic.space.reserve, room.size)
     const next = judgeSpace(this.#state, room, { reserve, ballast: this.#missingBallast(room.size) }, this.#looked)
     if (next.active) this.#enter(next)
     else if (this.#state.active) this.#leave()
-    // on a small volume the WAL must not take the reserve before its usual size is reached
-    if (!next.active && room.pending > reserve / 2 && room.free > room.pending + this.#checkpointMargin)
-      this.#copyBack()
+    // on a small volume the WAL must not take the reserve before its usual size is reached, and on a full one not the room of the next removes
+    const bound = !next.active ? reserve / 2 : this.#database.engine === 'SQLite' ? LOG_OF_REMOVES : Infinity
+    if (room.log > bound && this.#fits(room)) this.#copyBack()
+  }
+
+  #fits({ free, pending }: Room): boolean {
+    return pending === 0 || free > pending + this.#checkpointMargin
   }
 
   get #checkpointMargin(): number {
@@ -112,8 +130,9 @@ export class SpaceKeeper {
     this.#database.board.raise('NoSpace', message, this.#clock.now())
     if (!entered) return
     releaseBallast(this.#database.layout.ballast)
+    this.#purged = Number.NEGATIVE_INFINITY
     this.#log.error({ reason: message }, 'no space: writes are refused, removes, expiry and reads go on')
-    if (this.#figures) this.look(this.#figures)
+    if (this.#figures) this.#consider()
   }
 
   #leave(): void {
@@ -145,10 +164,13 @@ export class SpaceKeeper {
     if (logBytes > LOG_KEPT) {
       const { writer } = this.#database.session()
       await writer.call('shrinkLog', { bytes: Math.max(0, Number(logBytes) - LOG_STEP) })
-      this.#log.warn(
-        { before: Number(logBytes), after: Number(this.#database.state.logBytes) },
-        'no space: dropped the oldest changes; consumers that still need them begin with a full backup',
-      )
+      const after = this.#database.state.logBytes
+      // the newest group always stays
+      if (after < logBytes)
+        this.#log.warn(
+          { before: Number(logBytes), after: Number(after) },
+          'no space: dropped the oldest changes; consumers that still need them begin with a full backup',
+        )
     }
     // what was just removed went into the log of the engine, too
     await this.#checkpoint()
@@ -156,9 +178,8 @@ export class SpaceKeeper {
 
   /** Not where it may not fit: one that fails half-way eats the room that the next removes need. */
   async #checkpoint(): Promise<void> {
-    const { free, pending } = this.#room()
-    if (pending > 0 && free > pending + this.#checkpointMargin)
-      await this.#database.session().writer.call('checkpoint', { mode: 'truncate' })
+    const room = this.#room()
+    if (room.log > 0 && this.#fits(room)) await this.#database.session().writer.call('checkpoint', { mode: 'truncate' })
   }
 
   async #ensureBallast(): Promise<void> {
@@ -174,25 +195,39 @@ export class SpaceKeeper {
     return hasBallast(this.#database.layout.ballast, bytes) ? 0 : bytes
   }
 
+  /** Bytes of records and change log. */
+  get content(): number {
+    const { dataBytes, logBytes } = this.#database.state
+    return Number(dataBytes + logBytes)
+  }
+
   #room(): Room {
     const space = volumeSpace(this.#database.layout.root)
     const { engine, config } = this.#database
     const { fileBytes = 0, freeBytes = 0 } = this.#figures ?? {}
-    // what RocksDB could compact away is no room before it did
-    const reusable = engine === 'RocksDB' ? 0 : freeBytes
     const { mapSizeLimit } = config.tuning
-    const pending = pendingBytes(engine, this.#database.layout.database)
+    const log = logBytes(engine, this.#database.layout.database)
+    // the figures are seconds old: what was added since took free pages first, then new ones
+    const added = Math.max(0, this.content - this.#contentThen)
+    const growth = () => {
+      const { targetBytes } = this.#figures ?? {}
+      if (engine !== 'SQLite' || targetBytes === undefined) return log
+      const main = fileSize(join(this.#database.layout.database, 'main.db'))
+      return Math.min(log, Math.max(0, targetBytes + Math.max(0, added - freeBytes) - main))
+    }
     return {
       ...space,
-      pending,
-      reusable,
+      log,
+      pending: growth(),
+      // what RocksDB could compact away is no room before it did
+      reusable: engine === 'RocksDB' ? 0 : Math.max(0, freeBytes - added),
       ...(mapSizeLimit !== undefined && { below: { limit: mapSizeLimit, used: fileBytes - freeBytes } }),
     }
   }
 }
 
-/** Bytes in logs that will need their room a second time, in the database's own files, before the logs give it back. */
-function pendingBytes(engine: EngineKind, directory: string): number {
+/** Bytes in the engine's logs, which they give back once it is in the database's own files. */
+function logBytes(engine: EngineKind, directory: string): number {
   if (engine === 'SQLite') return fileSize(join(directory, 'main.db-wal'))
   if (engine === 'LMDB') return 0
   const tables = join(directory, 'main.rocks')

@@ -103,7 +103,10 @@ export function vacuumTask(database: LocalDatabase, settings: () => Settings['va
       const before = await writer.call('figures', {})
       for (;;) {
         if (signal.aborted) throw new KvidxError('cancelled', 'the vacuum was cancelled')
-        const { done } = await writer.call('reclaim', { budgetMs: SLICE_MS / 2 })
+        // on a full volume a step at a time, and none of the room is kept in the WAL: removes need it
+        const scarce = database.noSpace !== undefined && database.engine === 'SQLite'
+        const { done } = await writer.call('reclaim', { budgetMs: scarce ? 1 : SLICE_MS / 2 })
+        if (scarce) await writer.call('checkpoint', { mode: 'truncate' })
         if (done) break
         ensureRoom(database, 'a compaction')
         // RocksDB compacts in threads of its own: asking again at once would only heat the machine

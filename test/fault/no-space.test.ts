@@ -11,11 +11,13 @@ import { canMount, smallVolume } from '../support/small-volume.ts'
 const MIB = 1024 * 1024
 const VOLUME = 64
 const RECORD = 100_000
+const ROUNDS = Number(process.env.KVIDX_FAULT_ROUNDS ?? 4)
 const patience = { timeout: 40_000, interval: 200 }
 const spec = {
   monitoring: { logLevel: 'Error' },
   limits: { reserve: '6Mi' },
-  maintenance: { vacuum: { interval: '1s' } },
+  // expired records go for want of space, or not at all
+  maintenance: { vacuum: { interval: '1s' }, expiry: { interval: '1h' } },
 }
 
 afterAll(() => {
@@ -140,6 +142,9 @@ describe.skipIf(!canMount).each<EngineKind>(['SQLite', 'LMDB', 'RocksDB'])('a fu
     const url = await here.sidecar.serving
     for (let key = 5000; key < 5100; key++)
       await fetch(`${url}/v1/records/${key}?ttl=1500ms`, { method: 'PUT', body: randomBytes(RECORD) })
+    // dropping the change log may end the state within milliseconds, and what has not expired by then stays for the next time
+    await vi.waitFor(async () => expect((await fetch(`${url}/v1/records/5099`)).status).toBe(404), patience)
+    expect((await here.status()).data.expiring).toBe('100')
     expect(await client.fill()).toBe(507)
     await vi.waitFor(async () => {
       const { data } = await here.status()
@@ -162,7 +167,7 @@ describe.skipIf(!canMount).each<EngineKind>(['SQLite', 'LMDB', 'RocksDB'])('a vo
     const foreign = join(directory, '..', 'foreign')
     const values = new Map<number, string>()
     let refused = 0
-    for (let round = 0; round < 4; round++) {
+    for (let round = 0; round < ROUNDS; round++) {
       let running = true
       const writer = async (index: number) => {
         for (let n = 0; running; n++) {

@@ -14,6 +14,7 @@ export function sqliteFigures(connection: Connection, directory: string): Engine
     return {
       fileBytes: fileSize(file) + walBytes + fileSize(`${file}-shm`),
       walBytes,
+      targetBytes: pages * pageSize,
       freeBytes: freePages * pageSize,
       fragmentation: pages === 0 ? 0 : freePages / pages,
       pageSize,

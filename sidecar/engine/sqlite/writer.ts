@@ -2,9 +2,10 @@ import { chmodSync, closeSync, existsSync, fdatasyncSync, mkdirSync, openSync, r
 import { dirname } from 'node:path'
 import type { Statement } from 'better-sqlite3'
 import { KvidxError } from '../../../src/common/errors.ts'
+import { volumeSpace } from '../../volume/space.ts'
 import { CommitCounter } from '../commit-counter.ts'
 import type { EngineFigures, EngineOptions, EngineShare, EngineWriter, Progress, WriteTransaction } from '../engine.ts'
-import { syncPath } from '../files.ts'
+import { fileSize, syncPath } from '../files.ts'
 import { checkpointWal } from './checkpoint.ts'
 import { type Connection, connectWriter, databaseFile, sqliteVersion } from './connection.ts'
 import { guarded } from './errors.ts'
@@ -56,7 +57,32 @@ class SqliteWriter implements EngineWriter {
     this.#rollback = this.#connection.prepare('ROLLBACK')
   }
 
+  /** On a full disk what the WAL holds may still be copied back, and its room is then that of this commit: a remove must not fail for want of it. */
   transact<T>(body: (transaction: WriteTransaction) => T): T {
+    try {
+      return this.#attempt(body)
+    } catch (thrown) {
+      if (!(thrown instanceof KvidxError) || thrown.code !== 'no_space' || !this.#emptyLog()) throw thrown
+      return this.#attempt(body)
+    }
+  }
+
+  /** Not where the main file would grow by more than there is: a copy that fails half-way eats what is left. */
+  #emptyLog(): boolean {
+    const file = databaseFile(this.#options.directory)
+    if (fileSize(`${file}-wal`) === 0) return false
+    try {
+      const { targetBytes = 0 } = this.figures()
+      const growth = targetBytes - fileSize(file)
+      if (growth > 0 && growth > volumeSpace(this.#options.directory).free) return false
+      this.checkpoint('truncate')
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  #attempt<T>(body: (transaction: WriteTransaction) => T): T {
     return guarded(this.#options.directory, 'commit', () => {
       const expiring = this.view.expiring
       this.#begin.run()

@@ -8,6 +8,7 @@ const MIB = 1024 * 1024
 const room = (free: number, more: Partial<Room> = {}): Room => ({
   size: 1000 * MIB,
   free: free * MIB,
+  log: 0,
   pending: 0,
   reusable: 0,
   ...more,
