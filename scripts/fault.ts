@@ -11,10 +11,7 @@ const SHORT = {
   KVIDX_FAULT_ROUNDS: '1',
 }
 /** They guard memory, not data, and take as long as all the others. */
-const LONG = ['backup-memory', 'transfer-memory'].flatMap(name => [
-  '--exclude',
-  `test/fault/${name}.test.ts`,
-])
+const LONG = ['backup-memory', 'transfer-memory'].flatMap(name => ['--exclude', `test/fault/${name}.test.ts`])
 
 const args = process.argv.slice(2)
 const short = args.includes('--short')

@@ -87,6 +87,8 @@ export class LocalDatabase implements Database {
   #report: StartReport | undefined
   #recovery: RecoveryNote | undefined
   #runner: TaskRunner | undefined
+  /** A copy of the same content is being made, to take the place of the files: reads go on. */
+  #rewriting = false
   #listeners = new Set<(state: DatabaseState) => void>()
   /** Set while writes that add data are refused: design section 4, NoSpace. */
   noSpace: string | undefined
@@ -215,6 +217,10 @@ export class LocalDatabase implements Database {
     return this.board.health
   }
 
+  get rewriting(): boolean {
+    return this.#rewriting
+  }
+
   get ready(): boolean {
     return this.#lifecycle === 'ready'
   }
@@ -265,6 +271,7 @@ export class LocalDatabase implements Database {
     if (!session || this.#lifecycle !== 'ready') return Promise.reject(this.#notReady())
     if (this.noSpace !== undefined && request.operations.some(addsData))
       return Promise.reject(new KvidxError('no_space', `${this.noSpace}; removes, expiry and reads go on`))
+    if (this.#rewriting) return Promise.reject(this.#notWritable())
     const result = session.writer.write(request)
     result.catch((error: KvidxError) => {
       if (error.code === 'no_space') this.onNoSpace(error)
@@ -434,19 +441,39 @@ export class LocalDatabase implements Database {
    * Replaces the database by what `stage` builds in an empty directory; the old one goes to quarantine. `finish` is called when nothing
    * writes any more, with the last state of the old one, and must leave a closed engine. Writes meanwhile are answered not_ready.
    * Returns the quarantine's name.
+   * @param same what is staged is the same content, so reads go on while it is being finished; conflict when that changed after all
    */
-  async replace(reason: string, staged: string, finish: (last: DatabaseState) => Promise<void>): Promise<string> {
+  async replace(
+    reason: string,
+    staged: string,
+    finish: (last: DatabaseState) => Promise<void>,
+    same = false,
+  ): Promise<string> {
     const old = this.session()
-    this.#lifecycle = 'swapping'
+    if (this.#rewriting) throw this.#notWritable()
+    if (same) this.#rewriting = true
+    else this.#lifecycle = 'swapping'
     try {
       // writes that a freeze holds back come before the last state, not behind it
       await old.writer.call('endFreeze', {})
       await old.writer.call('checkpoint', { mode: 'truncate' })
-      await finish(old.writer.state)
+      const last = old.writer.state
+      await finish(last)
+      if (same) {
+        // closed or condemned meanwhile
+        if (this.session() !== old) throw this.#notReady()
+        this.#lifecycle = 'swapping'
+        await old.writer.call('flush', {})
+        const { state } = old.writer
+        if (formatPosition(state.position) !== formatPosition(last.position) || state.digest !== last.digest)
+          throw new KvidxError('conflict', 'the database changed while its copy was made; try again')
+      }
     } catch (error) {
       // nothing has happened: it serves on
-      this.#lifecycle = 'ready'
+      if (this.#session === old) this.#lifecycle = 'ready'
       throw error
+    } finally {
+      this.#rewriting = false
     }
     this.onSwap('before')
     let unfinished = false
@@ -605,6 +632,10 @@ export class LocalDatabase implements Database {
     } finally {
       snapshot.release()
     }
+  }
+
+  #notWritable(): KvidxError {
+    return new KvidxError('not_ready', 'the files of the database are being rewritten: reads go on, writes come back')
   }
 
   #notReady(): KvidxError {

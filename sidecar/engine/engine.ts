@@ -181,7 +181,7 @@ export interface EngineWriter {
   /** Writes a compact copy beside the database (SQLite VACUUM INTO, LMDB compacting copy, RocksDB checkpoint). The target must not exist. */
   compactInto(directory: string, progress: Progress): void
   /**
-   * Full rewrite in place (SQLite VACUUM, RocksDB full compaction). LMDB: `setting_unsupported`. Where it gives a promise the writer must be left alone until that
+   * Full rewrite in place (SQLite VACUUM, RocksDB full compaction). LMDB: `setting_unsupported`, see compactInto. Where it gives a promise the writer must be left alone until that
    * settles, and this thread is free to look for a cancellation. @param scratch directory for what is needed meanwhile
    */
   compact(progress: Progress, scratch: string): void | Promise<void>

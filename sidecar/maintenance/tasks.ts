@@ -9,6 +9,7 @@ import type { EngineFigures } from '../engine/engine.ts'
 import { scaleOf } from '../engine/rocksdb/scale.ts'
 import { volumeSpace } from '../volume/space.ts'
 import type { ExpiryGate } from './expiry-gate.ts'
+import { rewriteBeside } from './rewrite.ts'
 import type { Task } from './task-board.ts'
 
 type Settings = DynamicConfig['maintenance']
@@ -33,7 +34,7 @@ export function expireTask(
     parameters: ['confirm'],
     async run({ signal, parameters }) {
       if (parameters.confirm === 'true') gate.confirmClock()
-      const { closed } = gate
+      const closed = database.rewriting ? 'the files are being rewritten' : gate.closed
       if (closed !== undefined) return { removed: 0, paused: closed }
       const until = BigInt(clock.now())
       let removed = 0
@@ -121,8 +122,8 @@ export function vacuumTask(database: LocalDatabase, settings: () => Settings['va
 }
 
 /**
- * Rewrites the whole database: on request, or by itself when its window opens, if it is worth it. Writes wait meanwhile, reads go on; a rewrite that is cancelled
- * never was. By itself only above `fragmentation`, and not on files that came from another program.
+ * Rewrites the whole database: on request, or by itself when its window opens, if it is worth it. Writes wait meanwhile (LMDB: are answered not_ready), reads go on; a
+ * rewrite that is cancelled never was. By itself only above `fragmentation`, and not on files that came from another program.
  */
 export function compactTask(
   database: LocalDatabase,
@@ -134,7 +135,7 @@ export function compactTask(
     name: 'compact',
     next: now => {
       const { window } = settings()
-      // LMDB's files cannot be rewritten in place
+      // LMDB fills its free pages again, and refuses writes during a rewrite: only when a person asks
       if (!window || database.engine === 'LMDB') return undefined
       return new Cron(window.schedule, { timezone: window.timeZone }).nextRun(new Date(now))?.getTime()
     },
@@ -151,13 +152,14 @@ export function compactTask(
       const stop = AbortSignal.any([signal, closing.signal])
       try {
         const { staging } = database.layout
-        await writer.call('compact', { scratch: staging }, stop, (done, total) =>
-          progress(total > 0 ? done / total : 0),
-        )
+        const report = (done: number, total: number) => progress(total > 0 ? done / total : 0)
+        if (database.engine === 'LMDB') await rewriteBeside(database, stop, report)
+        else await writer.call('compact', { scratch: staging }, stop, report)
       } finally {
         timer?.cancel()
       }
-      const after = await settled(writer)
+      // a rewrite beside leaves another writer
+      const after = await settled(database.session().writer)
       return { freedBytes: freed(before, after), fragmentation: after.fragmentation }
     },
   }
@@ -171,17 +173,17 @@ function whyNot({ epochs, adoptedAt }: LocalDatabase, now: EngineFigures, fragme
   return undefined
 }
 
-/** SQLite writes a copy beside the file, then that into the WAL, and what is in the WAL counts a second time as taken. */
+/** SQLite writes a copy beside the file, then that into the WAL, and what is in the WAL counts a second time as taken. LMDB: one copy. */
 function ensureRewriteFits(database: LocalDatabase, figures: EngineFigures, reserve: (size: number) => number): void {
-  if (database.engine !== 'SQLite') {
+  if (database.engine === 'RocksDB') {
     ensureRoom(database, 'a compaction')
     return
   }
   const { size, free } = volumeSpace(database.layout.root)
   const live = figures.fileBytes - (figures.walBytes ?? 0) - figures.freeBytes
-  const needed = 3 * live + Math.ceil(reserve(size) * 1.25)
+  const needed = (database.engine === 'LMDB' ? 1 : 3) * live + Math.ceil(reserve(size) * 1.25)
   if (free < needed)
-    throw new KvidxError('insufficient_space', `a vacuum needs ${needed} bytes free, ${free} are`, { free, needed })
+    throw new KvidxError('insufficient_space', `a rewrite needs ${needed} bytes free, ${free} are`, { free, needed })
 }
 
 /** What the check does about counters that are not those of the content. */

@@ -1,11 +1,12 @@
-import { readdirSync, statSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { sidecarHere } from '../../support/sidecar-here.ts'
+import { startSidecarProcess } from '../../support/sidecar-process.ts'
 import { rocksdbIsThere } from '../engine/native.ts'
 
-// LMDB fills its free pages again and never gives them back in place: it refuses, see below
-const COMPACTABLE = ['SQLite', ...(rocksdbIsThere ? (['RocksDB'] as const) : [])] as const
+const COMPACTABLE = ['SQLite', 'LMDB', ...(rocksdbIsThere ? (['RocksDB'] as const) : [])] as const
 const RECORDS = 400
 const BYTES = 10_000
 
@@ -18,7 +19,8 @@ function sizeOf(directory: string): number {
 
 /** A database of 4 MB, of which nothing but one record is left. */
 async function emptied(engine: 'SQLite' | 'LMDB' | 'RocksDB') {
-  const { sidecar, directory } = await sidecarHere({ engine, spec: { changeLog: { maxSize: '1Mi' } } })
+  const here = await sidecarHere({ engine, spec: { changeLog: { maxSize: '1Mi' } } })
+  const { sidecar, directory } = here
   const data = await sidecar.serving
   const ops = (from: number) =>
     Array.from({ length: 100 }, (_, index) =>
@@ -43,7 +45,7 @@ async function emptied(engine: 'SQLite' | 'LMDB' | 'RocksDB') {
     const answer = await fetch(`${data}/v1/admin/${name}`, { method: 'POST' })
     return (await answer.json()) as { freedBytes: number; outcome: string; code?: string }
   }
-  return { task, full, size: () => sizeOf(join(directory, 'db')), read: () => fetch(`${data}/v1/records/1`) }
+  return { here, task, full, size: () => sizeOf(join(directory, 'db')), read: () => fetch(`${data}/v1/records/1`) }
 }
 
 describe('space that is given back', () => {
@@ -69,9 +71,51 @@ describe('space that is given back', () => {
     expect((await read()).status).toBe(200)
   })
 
-  test('LMDB says that it cannot, and stays as it is', async () => {
-    const { task, read } = await emptied('LMDB')
-    expect((await task('compact')).code).toBe('setting_unsupported')
-    expect((await read()).status).toBe(200)
+  test('LMDB is swapped for a compact copy: same lineage, position and content, reads go on, nothing is left beside', async () => {
+    const { task, size, read, here } = await emptied('LMDB')
+    const { data } = await here.status()
+    const before = size()
+    const compacting = task('compact')
+    const seen = new Set<number>()
+    for (let running = true; running; ) {
+      running = await Promise.race([compacting.then(() => false), read().then(({ status }) => !!seen.add(status))])
+    }
+    expect(await compacting).toMatchObject({ outcome: 'ok' })
+    expect((await compacting).freedBytes).toBeGreaterThan(1_000_000)
+    expect(before - size()).toBeGreaterThan(1_000_000)
+    // 503 only while the files change places
+    expect([...seen].filter(status => status !== 503)).toEqual([200])
+    const { data: after } = await here.status()
+    expect([after.position, after.digest, after.keys]).toEqual([data.position, data.digest, data.keys])
+    for (const name of ['quarantine', 'staging']) expect(readdirSync(join(here.directory, name))).toEqual([])
+    const put = await fetch(`${await here.sidecar.serving}/v1/records/2`, { method: 'PUT', body: 'x' })
+    expect(put.status).toBe(201)
+    expect((await task('check')).outcome).toBe('ok')
+  })
+
+  test.each([
+    ['swap.beforeJournal', 'full'],
+    ['swap.afterJournal', 'compact'],
+    ['swap.quarantined', 'compact'],
+    ['swap.renamed', 'compact'],
+  ])('a death at %s leaves the %s files of LMDB, with all records', { timeout: 60_000 }, async (point, left) => {
+    const root = mkdtempSync(join(tmpdir(), 'kvidx-compact-'))
+    onTestFinished(() => rmSync(root, { recursive: true, force: true }))
+    const directory = join(root, 'volume')
+    const spec = { changeLog: { maxSize: '1Mi' } }
+    const first = await startSidecarProcess(directory, 'LMDB', { spec, env: { KVIDX_FAILPOINTS: `${point}=kill` } })
+    for (let key = 1; key <= 40; key++)
+      await fetch(`${first.data}/v1/records/${key}`, { method: 'PUT', body: Buffer.alloc(100_000, key) })
+    await fetch(`${first.data}/v1/records?start=3&end=40`, { method: 'DELETE' })
+    const full = sizeOf(join(directory, 'db'))
+    await expect(fetch(`${first.data}/v1/admin/compact`, { method: 'POST' })).rejects.toThrow()
+    await first.kill('SIGKILL')
+    const again = await startSidecarProcess(directory, 'LMDB', { spec })
+    onTestFinished(() => again.kill('SIGKILL'))
+    const { count } = (await (await fetch(`${again.data}/v1/count`)).json()) as { count: string }
+    expect(count).toBe('2')
+    expect((await fetch(`${again.data}/v1/admin/check`, { method: 'POST' })).status).toBe(200)
+    expect(full - sizeOf(join(directory, 'db')) > 1_000_000).toBe(left === 'compact')
+    await again.kill('SIGTERM')
   })
 })
