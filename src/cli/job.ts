@@ -143,6 +143,7 @@ function pruneJob(io: Io): Command {
       run(flags, io, async ({ backup, context, home }) => {
         const { readLineage } = await import('../../sidecar/backup/catalog.ts')
         const { planPrune, prune } = await import('../../sidecar/backup/prune.ts')
+        const { pruneResult } = await import('../../sidecar/job/prune-result.ts')
         const { retention, timeZone } = backup
         const { window: windowMs, managedBy, ...counts } = retention
         const plan = planPrune(
@@ -150,16 +151,10 @@ function pruneJob(io: Io): Command {
           { ...counts, windowMs, timeZone },
           systemClock.now(),
         )
-        const idle = flags.dryRun || managedBy === 'Store'
-        const result = idle ? undefined : await prune(context.store, plan, context.signal)
-        const gone = plan.backups.filter(decision => !decision.keep).map(decision => decision.id)
-        await finish(io, flags, {
-          phase: 'Completed',
-          ...(managedBy === 'Store' && { note: 'retention is left to the store' }),
-          dryRun: flags.dryRun === true,
-          removed: gone,
-          ...(result && { result }),
-        })
+        const dryRun = flags.dryRun === true
+        const byStore = managedBy === 'Store'
+        const result = dryRun || byStore ? undefined : await prune(context.store, plan, context.signal)
+        await finish(io, flags, { ...pruneResult(plan, context.store.location, { byStore, dryRun, result }) })
       }),
     )
 }

@@ -11,6 +11,7 @@ import { JOB_EXIT, type JobContext, type JobExit } from './context.ts'
 
 /** Records of failed runs that are kept for a look, of each schedule: a store that is down for a week must not leave ten thousand. */
 const FAILED_RECORDS = 10
+const DAY = 24 * 3_600_000
 
 export interface PruneRunInput {
   readonly config: SidecarConfig
@@ -33,6 +34,7 @@ export async function runPrune(context: JobContext, { config, flags }: PruneRunI
   const copied = new Set(snapshots.map(({ metadata }) => metadata.name))
   const doomed = [
     ...records.filter(record => !isByHand(record) && removed.has(record.metadata.name)),
+    ...expiredRecords(records, end.result, context.clock.now()),
     // the record of a VolumeSnapshot that was refuted is all that says so: it goes with it
     ...excessFailed(
       records.filter(({ metadata }) => !copied.has(metadata.name)),
@@ -72,6 +74,30 @@ export function removedNames(result: string | undefined): ReadonlySet<string> {
   } catch {
     return new Set()
   }
+}
+
+/**
+ * Records of schedules whose backup the rules of the bucket removed: of the place that was looked through, and stored at least a day before. Pure.
+ * @param now Unix ms
+ */
+export function expiredRecords(
+  records: readonly BackupRecord[],
+  result: string | undefined,
+  now: number,
+): readonly BackupRecord[] {
+  const { stored } = JSON.parse(result ?? '{}') as { stored?: { under: string; locations: readonly string[] } }
+  if (!stored) return []
+  const there = new Set(stored.locations)
+  return records.filter(record => {
+    const { phase, location = '', completedAt = '' } = record.status ?? {}
+    return (
+      !isByHand(record) &&
+      phase === 'Completed' &&
+      location.startsWith(stored.under) &&
+      !there.has(location) &&
+      Date.parse(completedAt) < now - DAY
+    )
+  })
 }
 
 /** Failed records of schedules beyond the newest `keep` of each. Pure. */

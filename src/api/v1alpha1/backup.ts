@@ -112,7 +112,7 @@ const retention = defaultBlock(
     managedBy: defaults(
       words(['Kvidx', 'Store'], {
         description:
-          'Kvidx: what is not kept is deleted by the prune job. Store: nothing is deleted; the rules of the bucket do that.',
+          'Kvidx: what is not kept is deleted by the prune job. Store: nothing in the store is deleted; the rules of the bucket do that.',
       }),
       'Kvidx',
     ),

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -95,7 +95,7 @@ describe.skipIf(missing)('the pods of backups and restores', { timeout: 180_000 
     } as KubeObject)
   const pod = async (jobName: string, ...args: readonly string[]): Promise<{ code: number | null; log: string }> => {
     const [task = '', ...rest] = args
-    const child = spawn(process.execPath, [KVIDX, 'pod-job', task, ...rest, ...files], {
+    const child = spawn(process.execPath, [KVIDX, 'pod-job', task, ...files, ...rest], {
       env: {
         ...process.env,
         KUBECONFIG: kubeconfig,
@@ -139,6 +139,34 @@ describe.skipIf(missing)('the pods of backups and restores', { timeout: 180_000 
     const record = (await find(api, BACKUPS, namespace, 'orders-hourly-20261123t0215z')) as Any
     expect(record.metadata.labels).toMatchObject({ 'kvidx.io/schedule': 'hourly', 'kvidx.io/job': 'hourly-job' })
     expect(record.status).toMatchObject({ phase: 'Completed', type: 'Incremental', parent: 'by-hand' })
+  })
+
+  it('leave the files to a store that manages retention, and remove the records of what it let go', async () => {
+    const kept = (await find(api, BACKUPS, namespace, 'by-hand')) as Any
+    const { location } = kept.status
+    const lastWeek = new Date(Date.now() - 7 * 86_400_000).toISOString()
+    const under = (location as string).replace(/[^/]+\/$/, '')
+    const old = async (name: string, change: object, schedule?: string) => {
+      const input = { namespace, name, database: 'orders', type: 'Full', verify: true } as const
+      await api.create(BACKUPS, newRecord({ ...input, ...(schedule !== undefined && { schedule, job: 'gone' }) }))
+      const status = { phase: 'Completed', completedAt: lastWeek, location: `${under}20200101T000000000Z-${name}/` }
+      await api.patch(BACKUPS, { namespace, name }, { status: { ...status, ...change } }, { subresource: 'status' })
+    }
+    await old('expired', {}, 'daily')
+    await old('stored', { location }, 'daily')
+    await old('just-made', { completedAt: new Date().toISOString() }, 'daily')
+    await old('elsewhere', { location: 's3://bucket/shop/orders/l0/snapshots/20200101T000000000Z-elsewhere/' }, 'daily')
+    await old('mine', {})
+    const config = join(root, 'store.json')
+    const settings = JSON.parse(readFileSync(join(root, 'config.json'), 'utf8'))
+    settings.dynamic.backup.retention.managedBy = 'Store'
+    writeFileSync(config, JSON.stringify(settings))
+    const before = (await api.list(BACKUPS, { namespace })).items.map(({ metadata }) => metadata.name)
+    const pruned = await pod('prune-job', 'prune', '--config', config)
+    expect(pruned.code, pruned.log).toBe(0)
+    const after = (await api.list(BACKUPS, { namespace })).items.map(({ metadata }) => metadata.name)
+    expect(after).toEqual(before.filter(name => name !== 'expired'))
+    for (const name of ['stored', 'just-made', 'elsewhere', 'mine']) await api.delete(BACKUPS, { namespace, name })
   })
 
   it('take a backup that was stored without anybody hearing of it', async () => {

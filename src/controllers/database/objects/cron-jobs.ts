@@ -41,7 +41,7 @@ export function cronJobs(blueprint: Blueprint): readonly KubeObject[] {
       pod: { args: ['pod-job', 'backup', '--schedule', schedule.name], store: schedule.type !== 'VolumeSnapshot' },
     }),
   )
-  return [...schedules, ...drill(blueprint, backup, asleep), ...prune(blueprint, backup, asleep)]
+  return [...schedules, ...drill(blueprint, backup, asleep), ...prune(blueprint, asleep)]
 }
 
 function drill(blueprint: Blueprint, { drill: its }: Backup, asleep: boolean): readonly KubeObject[] {
@@ -58,8 +58,8 @@ function drill(blueprint: Blueprint, { drill: its }: Backup, asleep: boolean): r
   return [cronJob(blueprint, input)]
 }
 
-function prune(blueprint: Blueprint, { retention }: Backup, asleep: boolean): readonly KubeObject[] {
-  if (retention.managedBy === 'Store') return []
+/** Also where the bucket decides what is kept: VolumeSnapshots and records are not in it. */
+function prune(blueprint: Blueprint, asleep: boolean): readonly KubeObject[] {
   const input = {
     name: pruneName(blueprint.name),
     schedule: pruneSchedule(blueprint.name),

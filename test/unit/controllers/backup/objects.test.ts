@@ -22,10 +22,13 @@ describe('the CronJobs of a database', () => {
     await expect(yamlOf(cronJobs(blueprint(spec)))).toMatchFileSnapshot(`golden/cron-jobs-${name}.json`)
   })
 
-  test('are none without spec.backup, and no prune where the store manages retention', () => {
+  test('are none without spec.backup, and prune also where the store manages retention: VolumeSnapshots and records are not in it', () => {
     expect(cronJobs(blueprint({ storage: { size: '1Gi' } }))).toEqual([])
     const backup = { ...TO_BUCKET.backup, retention: { managedBy: 'Store' } } as Spec['backup']
-    expect(rendered({ ...TO_BUCKET, backup } as Spec).map(job => job.metadata.name)).toEqual(['orders-backup-daily'])
+    expect(rendered({ ...TO_BUCKET, backup } as Spec).map(job => job.metadata.name)).toEqual([
+      'orders-backup-daily',
+      'orders-prune',
+    ])
   })
 
   test('sleep with the database, with backup.suspend, and each by itself', () => {
