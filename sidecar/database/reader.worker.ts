@@ -87,7 +87,10 @@ const calls: { [N in Instant]: (args: ReaderCalls[N][0]) => ReaderCalls[N][1] } 
     }
   },
   figures: () => reader.figures(),
-  checkpoint: () => ({ walBytes: reader.checkpoint?.() ?? 0 }),
+  checkpoint: () => {
+    failpoint('checkpoint.beside')
+    return { walBytes: reader.checkpoint?.() ?? 0 }
+  },
   log: readLog,
   close: () => {
     for (const { snapshot } of snapshots.values()) snapshot.release()

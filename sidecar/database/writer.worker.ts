@@ -210,6 +210,7 @@ const calls: {
   [N in keyof WriterCalls]: (args: WriterCalls[N][0], id: number) => WriterCalls[N][1] | Promise<WriterCalls[N][1]>
 } = {
   expire: ({ until, limit, budgetMs }) => {
+    failpoint('expire.slice')
     // a snapshot of the volume is being taken, and it is to hold the position that the freeze answered
     if (freeze) return { removed: 0, more: false }
     const end = performance.now() + budgetMs
@@ -218,7 +219,10 @@ const calls: {
     return slice
   },
   checkpoint: ({ mode }) => ({ walBytes: engine.checkpoint(mode) }),
-  reclaim: ({ budgetMs }) => ({ done: engine.reclaim(budgetMs) }),
+  reclaim: ({ budgetMs }) => {
+    failpoint('reclaim.slice')
+    return { done: engine.reclaim(budgetMs) }
+  },
   compact: ({ scratch }, id) => {
     if (freeze) throw new KvidxError('conflict', 'the database is frozen')
     return engine.compact(progressOf(id), scratch)?.then(() => ({})) ?? {}

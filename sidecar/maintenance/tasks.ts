@@ -73,6 +73,7 @@ export function checkpointTask(database: LocalDatabase, settings: () => Settings
       const { writer, readers } = database.session()
       // the bulk is copied beside the writer, so that no commit waits for it
       await readers.call('checkpoint', {}, signal)
+      if (signal.aborted) throw new KvidxError('cancelled', 'the checkpoint was cancelled')
       // TRUNCATE waits for nobody here: with writes under way it only moves what it can
       const { walBytes = 0 } = await readers.call('figures', {}, signal)
       const mode = database.queuedWrites === 0 || walBytes >= settings().walSize ? 'truncate' : 'passive'
