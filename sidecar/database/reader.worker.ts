@@ -1,6 +1,7 @@
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { KvidxError } from '../../src/common/errors.ts'
 import { failpoint } from '../../src/common/failpoint.ts'
+import { stepBack } from '../../src/common/priority.ts'
 import type { EngineSnapshot } from '../engine/engine.ts'
 import { openReader } from '../engine/open.ts'
 import type { DatabaseState } from './database.ts'
@@ -21,6 +22,7 @@ import { toPlain } from './writer-protocol.ts'
 /** A reader's thread: scans, exports, counts and checks, beside the thread that answers requests. */
 
 const port = parentPort as MessagePort
+stepBack()
 const reader = await openReader((workerData as ReaderData).share)
 const snapshots = new Map<number, { snapshot: EngineSnapshot; state: DatabaseState; bytes: Uint8Array }>()
 const streams = new Map<number, () => Slice>()

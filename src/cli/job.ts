@@ -4,6 +4,7 @@ import type { DynamicConfig, SidecarConfig } from '../api/v1alpha1/sidecar-confi
 import { systemClock } from '../common/clock.ts'
 import { environment } from '../common/environment.ts'
 import { KvidxError } from '../common/errors.ts'
+import { stepBack } from '../common/priority.ts'
 import { resultError } from './backup-create.ts'
 import { type ConnectionFlags, connected, withConnection } from './connection-options.ts'
 import { interruptible } from './interrupt.ts'
@@ -264,6 +265,7 @@ interface JobParts {
 /** As `begin`; what fails before the work could tell of itself gets a result line, too. */
 async function run(flags: JobFlags, io: Io, work: (parts: JobParts) => Promise<void>): Promise<void> {
   let begun = false
+  stepBack()
   try {
     await begin(flags, parts => {
       begun = true

@@ -7,6 +7,7 @@ import type { DatabaseClient, SourceInfo } from '../../sidecar/job/database-clie
 import { systemClock } from '../common/clock.ts'
 import { environment } from '../common/environment.ts'
 import { KvidxError } from '../common/errors.ts'
+import { stepBack } from '../common/priority.ts'
 import { bytes } from '../common/quantity.ts'
 import { type ConnectionFlags, connected, withConnection } from './connection-options.ts'
 
@@ -77,6 +78,8 @@ async function open<T>(
   source: SourceInfo | undefined,
   work: (opened: OpenedStore) => Promise<T>,
 ): Promise<T> {
+  // a database serves beside this
+  if (client) stepBack()
   const { openStore } = await import('../../sidecar/backup/store/settings.ts')
   const ownKeys = flags.keyFile === undefined && flags.store === undefined && source?.encryption
   const settings: StoreSettings = {
