@@ -253,18 +253,27 @@ describe('increments', () => {
     expect(json((await of('create', 'third')).out).increments).toBeUndefined()
   })
 
-  test('that are damaged are named at a drill, and do not make it a failure of the drill', async () => {
-    await increment('four')
-    await increment('five')
-    const four = json((await of('show', 'four')).out)
-    const file = join(other.backups, four.path, 'changes.kvc.zst')
+  test('before a Full that was not verified are verified with those behind it, each from its own Full', async () => {
+    await increment('old')
+    await increment('older')
+    expect(json((await of('create', 'quick', '--no-verify')).out).increments).toBeUndefined()
+    await increment('young')
+    const made = json((await of('create', 'fourth')).out)
+    expect(made.increments.map(({ name }: { name: string }) => name)).toEqual(['young', 'older', 'old'])
+    expect(await results()).toMatchObject({ old: 'Verified', older: 'Verified', young: 'Verified' })
+  })
+
+  test('that are damaged are named at a drill, do not make it a failure of the drill, and do not hold up those before them', async () => {
+    for (const name of ['four', 'five', 'six', 'seven']) await increment(name)
+    const six = json((await of('show', 'six')).out)
+    const file = join(other.backups, six.path, 'changes.kvc.zst')
     const bytes = readFileSync(file)
     bytes[bytes.length >> 1]! ^= 1
     writeFileSync(file, bytes)
     const ran = await kvidx(['job', 'drill', '--config', other.configFile, '--server', other.url])
     const [judged] = json(ran.out).increments
-    expect(judged).toMatchObject({ name: 'five', result: 'Failed', error: expect.stringContaining('four') })
-    expect(await results()).toMatchObject({ four: 'Skipped', five: 'Failed' })
+    expect(judged).toMatchObject({ name: 'seven', result: 'Failed', error: expect.stringContaining('six') })
+    expect(await results()).toMatchObject({ four: 'Verified', five: 'Verified', six: 'Failed', seven: 'Failed' })
   })
 })
 
