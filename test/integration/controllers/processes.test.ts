@@ -69,6 +69,12 @@ describe.skipIf(missing)('operator processes on a real API server', () => {
       objects => objects.includes('Pod/calm-0'),
       20_000,
     )
+    // its controller has nothing more to write, either
+    await eventually(
+      () => find(api, STATEFUL_SETS, namespace, 'calm'),
+      set => set?.status?.replicas === 1 && set.status.updateRevision === set.status.currentRevision,
+      20_000,
+    )
     expect(await first.stop()).toBe(0)
     const versions = async () => {
       const kinds = [STATEFUL_SETS, SERVICES, CONFIG_MAPS, ROLES, SECRETS]
