@@ -7,7 +7,7 @@ import { CHART, helm, imageValues, RELEASE } from './support/helm.ts'
 import { condition, get, type Manifest, patch } from './support/kubectl.ts'
 import { testNamespace } from './support/namespace.ts'
 import { Client } from './support/pod.ts'
-import { buildPreviousVersion, removeVersion } from './support/variant.ts'
+import { buildCommit, buildPreviousVersion, removeVersion } from './support/variant.ts'
 
 const namespace = testNamespace('upgrade')
 const PREVIOUS = 'localhost/kvidx/operator:previous'
@@ -88,6 +88,51 @@ describe.skipIf(!canBreak)('an upgrade to an operator with a newer pod template'
     await carriesOutEdits('elder', 120)
     expect(await runningAs('elder')).toEqual(old)
     expect(await runningAs('birch')).toEqual(newer)
+  })
+})
+
+// An older commit, with the chart of today. Whoever gives pods a new template version leaves this as it is, for as long as that commit's own version is kept.
+const OLD_COMMIT = '2c5b8305496224156a0dba2bd04ebfa4797d8d0d'
+const OLD = 'localhost/kvidx/operator:old'
+
+describe.skipIf(!canBreak)('an upgrade from an older commit', () => {
+  let client: Client
+  let before: Manifest
+
+  beforeAll(async () => {
+    await buildCommit(OLD_COMMIT, OLD)
+    client = await Client.start(namespace)
+    await upgradeTo(['--set-string', 'image.repository=localhost/kvidx/operator', '--set-string', 'image.tag=old'])
+    await applyDatabase(namespace, 'veteran')
+    before = await ready(namespace, 'veteran')
+    await write(client, 'veteran', 1, 'one')
+  }, 300_000)
+
+  afterAll(async () => {
+    await upgradeTo(imageValues())
+    await removeVersion(OLD)
+  })
+
+  test('restarts no database, and keeps its data', async () => {
+    const running = await runningAs('veteran')
+    await upgradeTo(imageValues())
+    const { status } = await carriesOutEdits('veteran', 110)
+    expect(status).toMatchObject({
+      templateVersion: before.status.templateVersion,
+      image: OLD,
+      updateAvailable: e2e.image,
+    })
+    expect(await runningAs('veteran')).toEqual(running)
+    expect(await read(client, 'veteran', 1)).toBe('one')
+  })
+
+  test('lets the newer program open what the older one wrote', async () => {
+    const uid = await podUid(namespace, 'veteran')
+    await patch(namespace, 'kvdb', 'veteran', { spec: { image: e2e.image } })
+    await replaced(namespace, 'veteran', uid)
+    const { status } = await ready(namespace, 'veteran')
+    expect(status).toMatchObject({ lineage: before.status.lineage, image: e2e.image })
+    expect(await read(client, 'veteran', 1)).toBe('one')
   })
 })
 

@@ -1,9 +1,9 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import type { Plugin } from 'esbuild'
 import { bundle } from '../../../scripts/bundle.ts'
-import { succeed } from './command.ts'
+import { command, succeed } from './command.ts'
 import { e2e } from './environment.ts'
 
 /** This program as it was before its newest pod template: it does not know that one, and gives new databases the one before. */
@@ -24,11 +24,40 @@ const WITHOUT_NEWEST_TEMPLATE: Plugin = {
 }
 
 /** Builds that program's image from the one under test, and loads it into the nodes. */
-export async function buildPreviousVersion(tag: string): Promise<void> {
+export function buildPreviousVersion(tag: string): Promise<void> {
+  return buildImageOf(tag, async directory => {
+    await bundle(join(directory, 'dist'), [WITHOUT_NEWEST_TEMPLATE])
+  })
+}
+
+/**
+ * Builds the program of an older commit, with the packages and in the image of the one under test, and loads it into the nodes. Rejects in a clone without
+ * that commit.
+ */
+export function buildCommit(commit: string, tag: string): Promise<void> {
+  return buildImageOf(tag, async directory => {
+    const found = await command('git', ['cat-file', '-e', `${commit}^{commit}`])
+    if (found.code !== 0)
+      throw new Error(`commit ${commit} is not in this clone; where it is a shallow one: git fetch --unshallow`)
+    const archive = join(directory, 'commit.tar')
+    const source = join(directory, 'source')
+    mkdirSync(source)
+    await succeed('git', ['archive', '--output', archive, commit])
+    await succeed('tar', ['-xf', archive, '-C', source])
+    symlinkSync(resolve('node_modules'), join(source, 'node_modules'))
+    await succeed(process.execPath, [join(source, 'scripts/build.ts')])
+    renameSync(join(source, 'dist'), join(directory, 'dist'))
+    rmSync(source, { recursive: true })
+    rmSync(archive)
+  })
+}
+
+/** @param makeProgram puts `dist` into the directory */
+async function buildImageOf(tag: string, makeProgram: (directory: string) => Promise<void>): Promise<void> {
   if (e2e.cluster === undefined) throw new Error('images can be built for the test cluster of this repository only')
   const directory = mkdtempSync(join(tmpdir(), 'kvidx-e2e-previous-'))
   try {
-    await bundle(join(directory, 'dist'), [WITHOUT_NEWEST_TEMPLATE])
+    await makeProgram(directory)
     writeFileSync(
       join(directory, 'Dockerfile'),
       `FROM ${e2e.image}\nUSER 0:0\nRUN rm -r /app/dist\nCOPY dist /app/dist\nUSER 10001:10001\n`,
