@@ -181,6 +181,9 @@ export class BackupBoard {
       if (!now.continuous) return undefined
       return now.continuous.state === 'Failing' || now.continuous.state === 'HistoryConflict' ? 1 : 0
     })
+    gauge('kvidx_backup_drill_failed', '1 when the last restore drill failed', now =>
+      now.drill ? Number(now.drill.phase !== 'Completed') : undefined,
+    )
     gauge('kvidx_backup_drill_rto_seconds', 'Duration of the last restore drill', now => {
       const rto = now.drill?.rtoMs
       return typeof rto === 'number' ? rto / 1000 : undefined

@@ -303,6 +303,12 @@ export const REASONS = {
     severity: 'Critical',
     runbook: 'verification-failed',
   },
+  DrillFailed: {
+    message: 'The restore drill of {time} failed: {error}',
+    todo: 'See kvidx backup verify --all; make a new Full, and drill again: kvidx backup drill.',
+    severity: 'Critical',
+    runbook: 'drill-failed',
+  },
   VerificationOverdue: {
     message: 'The last verified backup is {backup} of {time}',
     todo: 'See the jobs of the schedule.',

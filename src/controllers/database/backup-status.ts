@@ -110,7 +110,9 @@ export function backupStatus(input: BackupStatusInput): BackupStatusOutput {
     block: Object.keys(block).length > 0 ? block : undefined,
     findings: asleep
       ? []
-      : [healthy(input, backup, view), verified(view, blueprint.name)].filter(found => found !== undefined),
+      : [healthy(input, backup, view), verified(view, blueprint.name, block.drill)].filter(
+          found => found !== undefined,
+        ),
   }
 }
 
@@ -308,7 +310,7 @@ function behindBy(shipping: ShippingStatus | undefined, backup: Backup): Record<
   return { age: `more than ${formatDuration(step)}`, bytes: `up to ${2 ** Math.ceil(Math.log2(changes + 1))} changes` }
 }
 
-function verified(view: View, name: string): Finding | undefined {
+function verified(view: View, name: string, drill: BackupBlock['drill']): Finding | undefined {
   const { verified: proof, finished } = view
   const refuted = finished.find(({ status }) => status?.verification === 'Failed')
   const since = moment(proof?.status?.verifiedAt)
@@ -318,6 +320,14 @@ function verified(view: View, name: string): Finding | undefined {
       status: 'False',
       reason: 'VerificationFailed',
       values: { backup: refuted.metadata.name, error: refuted.status?.error ?? 'unknown', name },
+    }
+  // as with a backup: until something newer held
+  if (drill?.result === 'Failed' && !(since >= moment(drill.time)))
+    return {
+      type: 'BackupVerified',
+      status: 'False',
+      reason: 'DrillFailed',
+      values: { time: drill.time ?? 'unknown', error: drill.message ?? 'unknown' },
     }
   if (!proof) {
     const wanted = view.schedules.some(({ schedule }) => schedule.verify) || finished.some(wantsVerification)

@@ -293,6 +293,7 @@ describe('kvidx backup', () => {
     expect((await running.status()).backup.drill.rtoMs).toBeGreaterThan(0)
     const metrics = await (await fetch(`${running.sidecar.opsAddress}/metrics`)).text()
     expect(metrics).toMatch(/kvidx_backup_last_success_timestamp_seconds \d/)
+    expect(metrics).toContain('\nkvidx_backup_drill_failed 0\n')
     expect(metrics).toMatch(/kvidx_backup_drill_rto_seconds \d+\.?\d*/)
   })
 

@@ -161,6 +161,16 @@ describe('BackupsHealthy', () => {
 })
 
 describe('BackupVerified', () => {
+  const drill = (result: 'Failed' | 'Succeeded', time: number): ShippingStatus => ({
+    drill: { result, time: timeText(time), message: 'a file is damaged' },
+  })
+
+  test('stays False while the pod does not say how the drill went', () => {
+    const situation = { records: current, shipping: drill('Failed', NOW - 1000) }
+    const { block: before } = look(situation)
+    expect(reasonOf({ records: current, before }, 'BackupVerified')).toBe('False DrillFailed')
+  })
+
   test.each<[string, Situation, string | undefined]>([
     ['a backup was verified', { records: current }, 'True Verified'],
     ['none was yet', { records: [made('hourly', NOW)] }, 'Unknown NotVerified'],
@@ -174,6 +184,18 @@ describe('BackupVerified', () => {
       { records: [...current, made('daily', NOW, { phase: 'Failed', verification: 'Failed', error: 'digest' })] },
       'False VerificationFailed',
     ],
+    ['the last drill failed', { records: current, shipping: drill('Failed', NOW - 1000) }, 'False DrillFailed'],
+    [
+      'the last drill failed, and nothing was ever verified',
+      { records: [made('hourly', NOW)], shipping: drill('Failed', NOW - 1000) },
+      'False DrillFailed',
+    ],
+    [
+      'a drill failed and a later backup was verified',
+      { records: current, shipping: drill('Failed', NOW - 10 * 3_600_000) },
+      'True Verified',
+    ],
+    ['the last drill held', { records: current, shipping: drill('Succeeded', NOW - 1000) }, 'True Verified'],
     [
       'one failed and a later one held',
       { records: [...current, made('daily', NOW - 2 * DAY, { phase: 'Failed', verification: 'Failed' })] },
