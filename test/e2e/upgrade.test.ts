@@ -7,7 +7,7 @@ import { CHART, helm, imageValues, RELEASE } from './support/helm.ts'
 import { condition, get, type Manifest, patch } from './support/kubectl.ts'
 import { testNamespace } from './support/namespace.ts'
 import { Client } from './support/pod.ts'
-import { buildCommit, buildPreviousVersion, removeVersion } from './support/variant.ts'
+import { buildCommit, buildPreviousVersion, hasCommit, removeVersion } from './support/variant.ts'
 
 const namespace = testNamespace('upgrade')
 const PREVIOUS = 'localhost/kvidx/operator:previous'
@@ -95,7 +95,10 @@ describe.skipIf(!canBreak)('an upgrade to an operator with a newer pod template'
 const OLD_COMMIT = '2c5b8305496224156a0dba2bd04ebfa4797d8d0d'
 const OLD = 'localhost/kvidx/operator:old'
 
-describe.skipIf(!canBreak)('an upgrade from an older commit', () => {
+// not declared at all where the clone lacks the commit
+const declared = hasCommit(OLD_COMMIT) ? describe.skipIf(!canBreak) : () => undefined
+
+declared('an upgrade from an older commit', () => {
   let client: Client
   let before: Manifest
 
