@@ -27,6 +27,19 @@ declare module 'vitest' {
   }
 }
 
+/** One more, for a test that needs kinds there which others need absent. */
+export async function startControlPlane(): Promise<{ readonly kubeconfig: string; stop(): Promise<void> }> {
+  const { stdout } = await execute(CLUSTER, ['control-plane', 'up'])
+  const kubeconfig = stdout.trim()
+  const directory = kubeconfig.slice(0, kubeconfig.lastIndexOf('/'))
+  return {
+    kubeconfig,
+    async stop() {
+      await execute(CLUSTER, ['control-plane', 'down', '--dir', directory])
+    },
+  }
+}
+
 /** For vitest: `globalSetup`. KVIDX_TEST_KUBECONFIG names an API server that runs already, and is left alone. */
 export async function setup(project: TestProject): Promise<(() => Promise<void>) | undefined> {
   const existing = process.env.KVIDX_TEST_KUBECONFIG
@@ -35,16 +48,12 @@ export async function setup(project: TestProject): Promise<(() => Promise<void>)
     return
   }
   try {
-    const { stdout } = await execute(CLUSTER, ['control-plane', 'up'])
-    const kubeconfig = stdout.trim()
-    const directory = kubeconfig.slice(0, kubeconfig.lastIndexOf('/'))
+    const { kubeconfig, stop } = await startControlPlane()
     // the program of the same version, which need not be in PATH
     const script = 'exports=$("$0" env) && eval "$exports" && command -v kubectl'
     const kubectl = (await execute('bash', ['-c', script, CLUSTER])).stdout.trim()
     project.provide('controlPlane', { kubeconfig, kubectl })
-    return async () => {
-      await execute(CLUSTER, ['control-plane', 'down', '--dir', directory])
-    }
+    return stop
   } catch (error) {
     const said = (error as { stderr?: string }).stderr?.trim() || String(error)
     const missing = `no API server for tests: ${said} (npm run cluster:build -- --control-plane builds it from Go modules, once)`

@@ -5,15 +5,16 @@ import type { VolumeSnapshot } from '../../../src/controllers/backup/volume-snap
 import type { KubeClient } from '../../../src/kube/client.ts'
 import { silentLog } from '../../../src/kube/log.ts'
 import type { KubeObject } from '../../../src/kube/object.ts'
-import { CUSTOM_RESOURCE_DEFINITIONS, NAMESPACES, VOLUME_SNAPSHOTS } from '../../../src/kube/resources.ts'
+import { CUSTOM_RESOURCE_DEFINITIONS, VOLUME_SNAPSHOTS } from '../../../src/kube/resources.ts'
 import type { RunningOperator } from '../../../src/operator/operator.ts'
 import type { JobContext } from '../../../src/pod-job/context.ts'
 import { RecordKeeper } from '../../../src/pod-job/record-keeper.ts'
 import { snapshotVolume } from '../../../src/pod-job/snapshot-run.ts'
+import { startControlPlane } from '../../support/control-plane.ts'
 import { access, eventually, freshNamespace } from '../kube/access.ts'
 import { database, find, installDefinitions, startHere, userApply } from './harness.ts'
 
-const { kubeconfig = '', missing } = inject('controlPlane')
+const { missing } = inject('controlPlane')
 
 /** As the external snapshotter has it, without its schema. */
 const DEFINITION = {
@@ -47,11 +48,15 @@ const DEFINITION = {
 const FROZEN = { lineage: 'l1', engine: 'SQLite', position: '1.7', records: '12', dataBytes: '9', digest: 'd' }
 
 describe.skipIf(missing)('VolumeSnapshots on a real API server', () => {
+  let plane: Awaited<ReturnType<typeof startControlPlane>>
   let api: KubeClient
   let namespace: string
   let operator: RunningOperator
 
   beforeAll(async () => {
+    // another test needs an API server that does not know VolumeSnapshots
+    plane = await startControlPlane()
+    const { kubeconfig } = plane
     ;({ api } = await access(kubeconfig))
     await installDefinitions(api)
     await api.apply(CUSTOM_RESOURCE_DEFINITIONS, DEFINITION as KubeObject)
@@ -66,8 +71,8 @@ describe.skipIf(missing)('VolumeSnapshots on a real API server', () => {
 
   afterAll(async () => {
     await operator?.stop()
-    await api?.delete(NAMESPACES, { name: namespace })
     await api?.close()
+    await plane?.stop()
   })
 
   const record = (name: string, spec: object = {}) =>
