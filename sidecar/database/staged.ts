@@ -19,6 +19,7 @@ export type ToStaged =
   /** The buffer comes back with the answer. */
   | { readonly type: 'chunk'; readonly chunk: Uint8Array<ArrayBuffer> }
   | { readonly type: 'end' }
+  | { readonly type: 'abandon' }
   | {
       readonly type: 'finish'
       readonly position: Position
@@ -70,6 +71,7 @@ export class StagedDatabase {
   readonly #directory: string
   #waiting: { resolve(message: FromStaged): void; reject(error: KvidxError): void } | undefined
   #failure: KvidxError | undefined
+  #ended = false
 
   private constructor(worker: Worker, directory: string) {
     this.#worker = worker
@@ -77,6 +79,9 @@ export class StagedDatabase {
     worker.on('message', (message: FromStaged) => {
       if (message.type === 'failed') this.#fail(fromPlain(message.error))
       else this.#take()?.resolve(message)
+    })
+    worker.once('exit', () => {
+      this.#ended = true
     })
     worker.on('error', error =>
       this.#fail(new KvidxError('engine_io', `the staged database cannot be written: ${error.message}`, {}, error)),
@@ -118,9 +123,12 @@ export class StagedDatabase {
     await syncTree(this.#directory)
   }
 
-  /** Ends the thread; what it wrote is the caller's to remove. */
+  /** Ends the thread behind what it is doing: within a transaction of the engine it would not end at all. What it wrote is the caller's to remove. */
   async abandon(): Promise<void> {
-    await this.#worker.terminate()
+    if (this.#ended) return
+    const ended = new Promise(resolve => this.#worker.once('exit', resolve))
+    this.#worker.postMessage({ type: 'abandon' } satisfies ToStaged)
+    await ended
   }
 
   #ask(message: ToStaged, transfer: ArrayBuffer[] = []): Promise<FromStaged> {

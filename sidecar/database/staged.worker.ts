@@ -1,5 +1,6 @@
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
 import { KvidxError } from '../../src/common/errors.ts'
+import { failpoint } from '../../src/common/failpoint.ts'
 import type { StoredRecord } from '../engine/engine.ts'
 import { openWriter } from '../engine/open.ts'
 import { createDecoder } from '../format/decode.ts'
@@ -30,6 +31,10 @@ const decoder = createDecoder(data.format, { maxDataBytes: data.maxDataBytes, op
 port.on('message', (message: ToStaged) => {
   try {
     switch (message.type) {
+      case 'abandon':
+        // first: whatever becomes of the engine, the thread ends
+        port.close()
+        return engine.close()
       case 'chunk':
         decoder.push(message.chunk)
         store()
@@ -71,6 +76,7 @@ post({ type: 'taken' })
 function store(): void {
   if (batch.length === 0) return
   engine.transact(transaction => {
+    failpoint('staged.within')
     batch.forEach((record, index) => {
       if (!transaction.insert(record)) {
         if (data.onDuplicate === 'skip') {
