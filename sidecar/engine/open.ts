@@ -35,6 +35,23 @@ export async function openReader(share: EngineShare): Promise<EngineReader> {
   }
 }
 
+/**
+ * Keeps an engine's library in the process. Node unloads an addon with the last thread that has it; where only a passing thread had it, what the addon left to the end
+ * of that thread (destructors, work in the pool) could run in memory that is gone.
+ */
+export async function holdEngine(kind: EngineOptions['kind']): Promise<void> {
+  switch (kind) {
+    case 'SQLite':
+      await import('./sqlite/reader.ts')
+      return
+    case 'LMDB':
+      await import('./lmdb/reader.ts')
+      return
+    case 'RocksDB':
+      await import('./rocksdb/reader.ts')
+  }
+}
+
 function unknownEngine(kind: never): KvidxError {
   return new KvidxError('setting_unsupported', `engine is ${String(kind)}: allowed are SQLite, LMDB, RocksDB`, {
     field: 'engine',

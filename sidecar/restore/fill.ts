@@ -8,6 +8,7 @@ import type { StoreSettings } from '../backup/store/settings.ts'
 import type { EpochRecord } from '../database/database.ts'
 import { fromPlain, type PlainError } from '../database/writer-protocol.ts'
 import type { EngineOptions } from '../engine/engine.ts'
+import { holdEngine } from '../engine/open.ts'
 import type { SalvageReport } from '../format/salvage/report.ts'
 
 /** Filling an engine from a backup or a file, in a thread of its own: the thread that answers requests never waits for it. */
@@ -108,6 +109,8 @@ export class FillThread {
   /** @param compare keep the filled engine open for `compare` */
   constructor(task: FillTask, onProgress: (progress: FillProgress) => void, compare = false) {
     this.#onProgress = onProgress
+    // a library that cannot be loaded is the thread's to report
+    holdEngine(task.engine.kind).catch(() => undefined)
     this.#worker = new Worker(workerUrl('sidecar/restore/fill.worker'), { workerData: { task, compare }, name: 'fill' })
     this.#worker.on('message', (message: FromFill) => this.#receive(message))
     this.#worker.on('error', error =>
