@@ -147,6 +147,7 @@ export const StatsJson = Type.Object(
       {
         fileBytes: Bytes('all files of the database'),
         walBytes: Type.Optional(Bytes('bytes in the write-ahead log')),
+        targetBytes: Type.Optional(Bytes('SQLite: size of the main file once the log is in it')),
         freeBytes: Bytes('bytes that the engine can reuse'),
         fragmentation: Type.Number({ minimum: 0, maximum: 1, examples: [0.02] }),
         mapBytes: Type.Optional(Bytes('size of the memory map')),
