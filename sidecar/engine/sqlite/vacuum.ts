@@ -1,11 +1,12 @@
 import { spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
+import { failpointSetting } from '../../../src/common/environment.ts'
 import { KvidxError } from '../../../src/common/errors.ts'
 import { workerUrl } from '../../../src/common/worker-url.ts'
 import type { Progress } from '../engine.ts'
 import { fileSize } from '../files.ts'
 
-const PROGRESS_INTERVAL = 250
+const PROGRESS_INTERVAL = 50
 const LOCK_PATIENCE_MS = 10_000
 
 /**
@@ -16,9 +17,10 @@ const LOCK_PATIENCE_MS = 10_000
  */
 export function vacuumBeside(file: string, live: number, directory: string, progress: Progress): Promise<void> {
   const script = fileURLToPath(workerUrl('sidecar/engine/sqlite/vacuum.worker'))
+  const failpoints = failpointSetting()
   const child = spawn(process.execPath, [script, file, String(LOCK_PATIENCE_MS)], {
     stdio: ['ignore', 'ignore', 'pipe'],
-    env: { SQLITE_TMPDIR: directory },
+    env: { SQLITE_TMPDIR: directory, ...(failpoints !== undefined && { KVIDX_FAILPOINTS: failpoints }) },
   })
   let said = ''
   child.stderr.on('data', chunk => {
