@@ -131,7 +131,7 @@ export class Committer {
       const state = { ...this.#state, logBase: through, logBytes: this.#state.logBytes - BigInt(freed) }
       transaction.putMeta(META.state, encodeState(state))
       return state
-    })
+    }, true)
   }
 
   /** Takes over a state that was written by other means (recovery, new epoch). */
@@ -180,7 +180,7 @@ export class Committer {
       transaction.appendLog({ firstSeq: first.seq, lastSeq, frame })
       transaction.putMeta(META.state, encodeState(after))
       failpoint('commit.within')
-    })
+    }, true)
     // only now: had the engine thrown, nothing would have changed
     this.#state = after
   }

@@ -165,8 +165,9 @@ export interface EngineWriter {
   /**
    * Runs `body` in one atomic transaction and returns when it is as durable as `syncMode` says. If `body` throws, nothing
    * has changed. Errors: `no_space` (ENOSPC, MDB_MAP_FULL at the limit), `engine_io`, `engine_corrupt`.
+   * @param repeatable `body` may run a second time after one that found no space
    */
-  transact<T>(body: (transaction: WriteTransaction) => T): T
+  transact<T>(body: (transaction: WriteTransaction) => T, repeatable?: boolean): T
   /** A view outside a transaction; sees the last commit. */
   readonly view: ReadView
   /** Makes all commits so far durable, whatever the sync mode (used before shipping). */

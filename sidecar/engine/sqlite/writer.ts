@@ -58,11 +58,12 @@ class SqliteWriter implements EngineWriter {
   }
 
   /** On a full disk what the WAL holds may still be copied back, and its room is then that of this commit: a remove must not fail for want of it. */
-  transact<T>(body: (transaction: WriteTransaction) => T): T {
+  transact<T>(body: (transaction: WriteTransaction) => T, repeatable = false): T {
     try {
       return this.#attempt(body)
     } catch (thrown) {
-      if (!(thrown instanceof KvidxError) || thrown.code !== 'no_space' || !this.#emptyLog()) throw thrown
+      if (!repeatable || !(thrown instanceof KvidxError) || thrown.code !== 'no_space' || !this.#emptyLog())
+        throw thrown
       return this.#attempt(body)
     }
   }
