@@ -37,9 +37,9 @@ export function tooMany(count: number, limit: number): KvidxError {
 }
 
 /** One operation of a batch that has one on each line. Errors name the line, counted from 1. */
-export function readOperationLine(text: string, line: number): Operation {
+export function readOperationLine(bytes: Uint8Array, line: number): Operation {
   try {
-    return readOperation(parseJson(text, 'the line'), 'operation')
+    return readOperation(parseJson(utf8(bytes, 'the line'), 'the line'), 'operation')
   } catch (error) {
     if (!(error instanceof KvidxError)) throw error
     throw new KvidxError(error.code, `line ${line}: ${error.message}`, { ...error.details, line }, error)
@@ -188,6 +188,17 @@ function readNumber(value: Members, member: string, at: string): bigint {
 /** Above 2^53-1 a JSON number may have lost digits already, so it is no number for us. */
 function wholeText(value: number): string {
   return Number.isSafeInteger(value) && !Object.is(value, -0) ? String(value) : ''
+}
+
+const decoder = new TextDecoder('utf-8', { fatal: true })
+
+/** @param what for the message */
+export function utf8(bytes: Uint8Array, what: string): string {
+  try {
+    return decoder.decode(bytes)
+  } catch (error) {
+    throw new KvidxError('invalid_body', `${what} is not UTF-8`, {}, error)
+  }
 }
 
 function parseJson(text: string, what: string): unknown {

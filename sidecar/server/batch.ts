@@ -4,7 +4,7 @@ import { CHANGE_FILE_HEADER, FRAME_HEADER } from '../database/frame.ts'
 import type { Operation, OperationOutcome, WriteResult } from '../database/operation.ts'
 import { decodeOperations } from '../database/operation-codec.ts'
 import { formatPosition } from '../database/position.ts'
-import { readBatch, readOperationLine, tooMany } from './batch-json.ts'
+import { readBatch, readOperationLine, tooMany, utf8 } from './batch-json.ts'
 import { readBody, streamBody } from './body.ts'
 import { type Exchange, Refusal } from './exchange.ts'
 import { type Line, LineSplitter } from './lines.ts'
@@ -62,7 +62,7 @@ async function readOperations(exchange: Exchange): Promise<Operation[]> {
     case 'application/json': {
       const hint = `; a batch as ${NDJSON} or ${OPERATIONS_TYPE} may have ${batchBytes}`
       const body = await readBody(exchange, jsonBatchBytes, hint)
-      return readBatch(utf8(body), batchOperations)
+      return readBatch(utf8(body, 'the body'), batchOperations)
     }
     case NDJSON:
       return readLines(exchange, batchBytes, batchOperations)
@@ -96,7 +96,7 @@ async function readLines(exchange: Exchange, limit: number, mostOperations: numb
     for (const { number, bytes } of lines) {
       if (isBlank(bytes)) continue
       if (operations.length >= mostOperations) throw tooMany(operations.length + 1, mostOperations)
-      operations.push(readOperationLine(utf8(bytes), number))
+      operations.push(readOperationLine(bytes, number))
     }
   }
   for await (const chunk of streamBody(exchange)) {
@@ -109,16 +109,6 @@ async function readLines(exchange: Exchange, limit: number, mostOperations: numb
 
 function isBlank(line: Buffer): boolean {
   return line.every(byte => byte === 0x20 || byte === 0x09 || byte === 0x0d)
-}
-
-const decoder = new TextDecoder('utf-8', { fatal: true })
-
-function utf8(bytes: Buffer): string {
-  try {
-    return decoder.decode(bytes)
-  } catch (error) {
-    throw new KvidxError('invalid_body', 'the body is not UTF-8', {}, error)
-  }
 }
 
 function notApplied(operations: readonly Operation[], result: WriteResult): KvidxError {

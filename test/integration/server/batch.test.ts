@@ -93,8 +93,10 @@ describe('a batch of lines', () => {
       ['{"op":"put","key":"x"}', 'invalid_key'],
       ['{"op":', 'invalid_body'],
       ['[]', 'invalid_body'],
-    ]) {
-      const refused = await post(url, `{"op":"put","key":"2"}\n${bad}\n`, 'application/x-ndjson; charset=utf-8')
+      ['{"op":"put","key":"3","text":"\xff"}', 'invalid_body'],
+    ] as const) {
+      const lines = Buffer.from(`{"op":"put","key":"2"}\n${bad}\n`, 'latin1')
+      const refused = await post(url, lines, 'application/x-ndjson; charset=utf-8')
       expect(refused.status).toBe(400)
       expect(refused.json).toMatchObject({ code, line: 2 })
     }

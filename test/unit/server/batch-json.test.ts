@@ -145,7 +145,7 @@ describe('a batch', () => {
   })
 
   test('a wrong line is named by its number', () => {
-    expect(() => readOperationLine('{"op":"put"}', 17)).toThrow(
+    expect(() => readOperationLine(Buffer.from('{"op":"put"}'), 17)).toThrow(
       expect.objectContaining({
         code: 'invalid_key',
         message: expect.stringContaining('line 17: '),
