@@ -33,8 +33,7 @@ export interface ChangesSource extends SourceDescription {
 export async function snapshotOf(database: LocalDatabase, signal: AbortSignal): Promise<SnapshotSource> {
   const snapshot = await database.snapshot(signal)
   try {
-    // nothing has expired at time 0: bounds of stored records
-    const { minKey, maxKey } = await snapshot.call('bounds', { now: 0n }, signal)
+    const { minKey, maxKey } = await snapshot.call('bounds', {}, signal)
     return {
       lineage: database.lineage,
       epochs: snapshot.epochs,

@@ -311,7 +311,7 @@ export class LocalDatabase implements Database {
   async stats(signal: AbortSignal): Promise<DatabaseState & { minKey?: Key; maxKey?: Key; figures: EngineFigures }> {
     const figures = await this.session().readers.call('figures', {})
     return this.#withSnapshot(signal, async snapshot => {
-      const bounds = await snapshot.call('bounds', { now: BigInt(this.#clock.now()) }, signal)
+      const bounds = await snapshot.call('bounds', {}, signal)
       return { ...snapshot.state, ...bounds, figures }
     })
   }

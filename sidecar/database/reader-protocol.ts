@@ -29,7 +29,7 @@ export interface SnapshotCalls {
   count: [{ range: KeyRange; now: bigint | undefined }, { count: number }]
   /** See EngineSnapshot.pack; the buffer is used again. */
   pack: [{ range: KeyRange; visibleAt: bigint | undefined; buffer: ArrayBuffer | undefined }, PackedChunk]
-  bounds: [{ now: bigint }, { minKey?: bigint; maxKey?: bigint }]
+  bounds: [Record<string, never>, { minKey?: bigint; maxKey?: bigint }]
   totals: [Record<string, never>, ScanTotals]
 }
 

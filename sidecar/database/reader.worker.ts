@@ -13,8 +13,8 @@ import {
   expirySlices,
   recordSlices,
   type Slice,
+  storedBounds,
   totalsOf,
-  visibleBounds,
 } from './record-stream.ts'
 import { decodeState, EMPTY_STATE, META } from './state.ts'
 import { toPlain } from './writer-protocol.ts'
@@ -109,8 +109,7 @@ function run(message: ToReader & { type: 'call' }): unknown {
       count: now === undefined ? countStored(snapshot, state, range) : countVisible(snapshot, state, range, now),
     }
   }
-  if (message.name === 'bounds')
-    return visibleBounds(snapshotOf(message.snapshot).snapshot, (message.args as SnapshotCalls['bounds'][0]).now)
+  if (message.name === 'bounds') return storedBounds(snapshotOf(message.snapshot).snapshot)
   return calls[message.name as Instant](message.args as never)
 }
 

@@ -247,13 +247,13 @@ export function countVisible(snapshot: EngineSnapshot, state: DatabaseState, ran
   return countStored(snapshot, state, range) - expired
 }
 
-/** Smallest and largest visible key. */
-export function visibleBounds(snapshot: EngineSnapshot, now: bigint): { minKey?: bigint; maxKey?: bigint } {
+/** Smallest and largest stored key. Of visible ones a mass of expired records at either end would be walked over each time. */
+export function storedBounds(snapshot: EngineSnapshot): { minKey?: bigint; maxKey?: bigint } {
   const first = (descending: boolean) => {
     let found: bigint | undefined
     snapshot.scan(EVERY_KEY, descending, record => {
-      if (isVisible(record, now)) found = record.key
-      return found === undefined
+      found = record.key
+      return false
     })
     return found
   }

@@ -128,8 +128,8 @@ export const StatsJson = Type.Object(
     dataBytes: Count('sum of their data lengths'),
     digest: EtagText,
     expiring: Count('stored records with an expiry'),
-    minKey: Type.Optional(U64Decimal),
-    maxKey: Type.Optional(U64Decimal),
+    minKey: Type.Optional({ ...U64Decimal, description: 'smallest stored key' }),
+    maxKey: Type.Optional({ ...U64Decimal, description: 'largest stored key' }),
     log: Type.Object({ base: PositionText, bytes: Count('bytes of the change log') }, closed),
     epochs: Type.Array(
       Type.Object(

@@ -80,6 +80,9 @@ describe('a scan', () => {
     expect(snapshot.headers.get('kvidx-count')).toBe('3')
     expect(lines(snapshot.text)).toHaveLength(4)
     expect(snapshot.headers.get('kvidx-digest')).toBe((await call(`${running.url}/v1/stats`)).json.digest)
+    for (const key of [1, 3]) await call(`${running.url}/v1/records/${key}/expiry?ttl=1ms`, 'PUT')
+    await new Promise(resolve => setTimeout(resolve, 10))
+    expect((await call(`${running.url}/v1/stats`)).json).toMatchObject({ count: '3', minKey: '1', maxKey: '3' })
   })
 
   test('that fails in the middle ends without its last chunk, and one that fails at the start is a problem document', async () => {
