@@ -9,15 +9,40 @@ import { formatPosition } from './position.ts'
 const SLICE_RECORDS = 10_000
 const SLICE_BYTES = 8 * 1024 * 1024
 
-/** Import into a database that has data: one commit, or slices of one commit each. Into an empty one see LocalDatabase. */
+type Write = (request: WriteRequest) => Promise<WriteResult>
+
+/**
+ * Import into a database that has data: one commit, or slices of one commit each. Into an empty one see LocalDatabase.
+ * Whatever ends an import in slices says what is in already.
+ */
 export async function importInto(
-  write: (request: WriteRequest) => Promise<WriteResult>,
+  write: Write,
   body: AsyncIterable<Uint8Array>,
   options: ImportOptions,
   limits: DatabaseConfig['limits'],
   signal: AbortSignal,
 ): Promise<ImportResult> {
   const totals = { read: 0, imported: 0, skipped: 0, replaced: 0, position: { epoch: 0n, seq: 0n } }
+  try {
+    await importCommits(totals, write, body, options, limits, signal)
+    return totals
+  } catch (error) {
+    if (options.atomic || !(error instanceof KvidxError)) throw error
+    const { imported, skipped, position } = totals
+    const done = imported + skipped === 0 ? { imported } : { imported, position: formatPosition(position) }
+    const message = `${error.message}; ${imported} records before were imported`
+    throw new KvidxError(error.code, message, { ...done, ...error.details }, error)
+  }
+}
+
+async function importCommits(
+  totals: { -readonly [member in keyof ImportResult]: ImportResult[member] },
+  write: Write,
+  body: AsyncIterable<Uint8Array>,
+  options: ImportOptions,
+  limits: DatabaseConfig['limits'],
+  signal: AbortSignal,
+): Promise<void> {
   let operations: Operation[] = []
   let bytes = 0
   const commit = async () => {
@@ -29,7 +54,7 @@ export async function importInto(
       const key = (operations[index] as Operation & { op: 'put' }).key
       throw new KvidxError(
         'duplicate_key',
-        `record ${first + index}: key ${key} exists already; ${first} records before this commit were imported`,
+        `record ${first + index}: key ${key} exists already`,
         {
           record: first + index,
           key: String(key),
@@ -78,5 +103,4 @@ export async function importInto(
   }
   // even an empty import answers the position it was judged at
   await commit()
-  return totals
 }

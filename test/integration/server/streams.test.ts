@@ -208,6 +208,43 @@ describe('export and import', () => {
     expect(Buffer.from(await (await fetch(`${running.url}/v1/export`)).arrayBuffer()).equals(body)).toBe(true)
   })
 
+  test('in slices it tells what is in already, whatever ends it', async () => {
+    const running = await startForTest()
+    await fill(running, [1n << 40n])
+    const lines = (from: number, count: number) =>
+      Array.from({ length: count }, (_, at) => `{"key":"${from + at}","data":"YQ=="}\n`).join('')
+    const post = (body: RequestInit['body']) =>
+      call(`${running.url}/v1/import?atomic=false`, 'POST', {
+        body: body as string,
+        headers: { 'content-type': 'application/x-ndjson' },
+        duplex: 'half',
+      } as RequestInit)
+    const first = await post('{"key":"x"}\n')
+    expect(first.json).toMatchObject({ code: 'invalid_body', imported: 0 })
+    expect(first.json.position).toBeUndefined()
+    // what was decoded together with the bad line is not in
+    const bad = await post(`${lines(0, 19_000)}{"key":"x"}\n`)
+    const { position } = (await call(`${running.url}/v1/stats`)).json
+    expect([bad.status, bad.json]).toMatchObject([400, { code: 'invalid_body', imported: 10_000, position }])
+    expect((await call(`${running.url}/v1/count`)).json.count).toBe('10001')
+    const doubled = await post(`${lines(20_000, 10_000)}${lines(0, 1)}`)
+    expect(doubled.json).toMatchObject({ code: 'duplicate_key', key: '0', imported: 10_000 })
+
+    const full = await post(
+      ReadableStream.from(
+        (async function* () {
+          yield Buffer.from(lines(40_000, 10_001))
+          await expect.poll(() => running.database.state.count).toBe(30_001n)
+          running.database.noSpace = 'the volume is full'
+          yield Buffer.from(lines(60_000, 10_000))
+        })(),
+      ),
+    )
+    running.database.noSpace = undefined
+    expect([full.status, full.json]).toMatchObject([507, { code: 'no_space', imported: 10_000 }])
+    expect(full.json.position).toBe((await call(`${running.url}/v1/stats`)).json.position)
+  })
+
   test('a damaged file is refused with the place, and nothing changes', async () => {
     const running = await startForTest()
     await fill(running, [7n])
