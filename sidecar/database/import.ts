@@ -52,16 +52,12 @@ async function importCommits(
     if (!applied) {
       const index = outcomes.length - 1
       const key = (operations[index] as Operation & { op: 'put' }).key
-      throw new KvidxError(
-        'duplicate_key',
-        `record ${first + index}: key ${key} exists already`,
-        {
-          record: first + index,
-          key: String(key),
-          imported: totals.imported,
-          position: formatPosition(position),
-        },
-      )
+      throw new KvidxError('duplicate_key', `record ${first + index}: key ${key} exists already`, {
+        record: first + index,
+        key: String(key),
+        imported: totals.imported,
+        position: formatPosition(position),
+      })
     }
     for (const outcome of outcomes) {
       if (outcome.outcome === 'condition_failed') totals.skipped++

@@ -5,7 +5,7 @@ import type { Operation, OperationOutcome, WriteResult } from '../database/opera
 import { decodeOperations } from '../database/operation-codec.ts'
 import { formatPosition } from '../database/position.ts'
 import { readBatch, readOperationLine, tooMany, utf8 } from './batch-json.ts'
-import { readBody, streamBody } from './body.ts'
+import { holdBody, readBody, streamBody } from './body.ts'
 import { type Exchange, Refusal } from './exchange.ts'
 import { type Line, LineSplitter } from './lines.ts'
 import { mediaType } from './negotiate.ts'
@@ -84,12 +84,7 @@ async function readOperations(exchange: Exchange): Promise<Operation[]> {
 
 /** One operation on each line, read while it arrives: no large text is ever parsed in one go. */
 async function readLines(exchange: Exchange, limit: number, mostOperations: number): Promise<Operation[]> {
-  const { bodies } = exchange.context
-  const announced = Number(exchange.header('content-length') ?? limit)
-  if (announced > limit)
-    throw new KvidxError('too_large', `the body has ${announced} bytes (limit: ${limit})`, { limit })
-  bodies.take(announced)
-  exchange.res.once('close', () => bodies.give(announced))
+  const judge = holdBody(exchange, limit)
   const operations: Operation[] = []
   const splitter = new LineSplitter(limit)
   const take = (lines: readonly Line[]): void => {
@@ -100,7 +95,7 @@ async function readLines(exchange: Exchange, limit: number, mostOperations: numb
     }
   }
   for await (const chunk of streamBody(exchange)) {
-    if (exchange.received > limit) throw new KvidxError('too_large', `the body has more than ${limit} bytes`, { limit })
+    judge()
     take(splitter.push(chunk))
   }
   take(splitter.end())

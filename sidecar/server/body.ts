@@ -34,10 +34,16 @@ function readSmall(exchange: Exchange, limit: number): Promise<Buffer> {
   })
 }
 
-function collect(exchange: Exchange, limit: number, hint: string): Promise<Buffer> {
+/**
+ * Sets memory aside for a body that is held: what is announced, else as it grows. What it returns is called after each piece, and judges
+ * length and pace. Errors, now and then: too_large, overloaded, request_timeout.
+ */
+export function holdBody(exchange: Exchange, limit: number, hint = ''): () => void {
   const { req, res, context } = exchange
-  if (req.destroyed) return Promise.reject(new ClientGone('the client went away inside its body'))
+  const { idleTimeout, minimumRate } = context.limits
+  const started = performance.now()
   const announced = Number(req.headers['content-length'] ?? Number.NaN)
+  if (announced > limit) throw tooLarge(announced, limit, hint)
   let reserved = 0
   const reserve = (bytes: number): void => {
     context.bodies.take(bytes - reserved)
@@ -46,27 +52,35 @@ function collect(exchange: Exchange, limit: number, hint: string): Promise<Buffe
   if (announced > SMALL) reserve(announced)
   // the answer has gone, or nobody waits for it: then the body is no longer needed either
   res.once('close', () => context.bodies.give(reserved))
+  return () => {
+    const { received } = exchange
+    if (received > limit) throw tooLarge(received, limit, hint)
+    if (received > Math.max(SMALL, reserved)) reserve(Math.min(limit, Math.max(received, reserved * 2)))
+    const elapsed = performance.now() - started
+    if (elapsed > idleTimeout && received < ((elapsed - idleTimeout) / 1000) * minimumRate)
+      throw timedOut(`the body came slower than ${minimumRate} bytes a second`)
+  }
+}
+
+async function collect(exchange: Exchange, limit: number, hint: string): Promise<Buffer> {
+  const { req, res, context } = exchange
+  if (req.destroyed) throw new ClientGone('the client went away inside its body')
+  const judge = holdBody(exchange, limit, hint)
   if (exchange.awaitsContinue) {
     exchange.awaitsContinue = false
     res.writeContinue()
   }
   return new Promise((resolve, reject) => {
     const pieces: Buffer[] = []
-    const started = performance.now()
-    const { idleTimeout, minimumRate } = context.limits
+    const { idleTimeout } = context.limits
     const watch = context.watchdog.watch(() => stop(timedOut(`no byte of the body came for ${idleTimeout} ms`)))
     const onData = (chunk: Buffer): undefined => {
       exchange.received += chunk.length
-      if (exchange.received > limit) return stop(tooLarge(exchange.received, limit, hint))
       try {
-        if (exchange.received > Math.max(SMALL, reserved))
-          reserve(Math.min(limit, Math.max(exchange.received, reserved * 2)))
+        judge()
       } catch (error) {
         return stop(error)
       }
-      const elapsed = performance.now() - started
-      if (elapsed > idleTimeout && exchange.received < ((elapsed - idleTimeout) / 1000) * minimumRate)
-        return stop(timedOut(`the body came slower than ${minimumRate} bytes a second`))
       watch.progress()
       pieces.push(chunk)
     }
