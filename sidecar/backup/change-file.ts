@@ -18,15 +18,12 @@ export interface CheckedFrame {
   readonly header: FrameHeader
 }
 
-/** Commits above this are refused when they are written (`limits.atomicBytes` has an upper bound), so a larger frame is damage. */
-const LARGEST_FRAME = 512 * 1024 * 1024
-
 /** Whole frames of a change file, a batch for each piece that arrives, each frame with its checksum compared. Errors: backup_corrupt. */
 export async function* readFrames(
   source: AsyncIterable<Uint8Array>,
   content: ChangeFileContent,
 ): AsyncGenerator<CheckedFrame[]> {
-  const splitter = new FrameSplitter(LARGEST_FRAME)
+  const splitter = new FrameSplitter()
   let header = Buffer.alloc(0)
   for await (const chunk of source) {
     let rest: Uint8Array = chunk

@@ -3,7 +3,7 @@ import { failpoint } from '../../src/common/failpoint.ts'
 import type { EngineWriter, KeyRange, StoredRecord, WriteTransaction } from '../engine/engine.ts'
 import type { DatabaseState } from './database.ts'
 import { digestOfRecord, reduceDigest } from './digest.ts'
-import { FrameBuilder } from './frame.ts'
+import { FrameBuilder, MAX_REQUEST_BYTES, PUT_OVERHEAD } from './frame.ts'
 import type {
   Condition,
   ExpiryChange,
@@ -19,8 +19,9 @@ import { encodeState, META } from './state.ts'
 export interface CommitLimits {
   /** Largest data of one record, bytes. */
   readonly maxDataBytes: number
-  /** A range removal above either bound is refused as `too_large`. */
+  /** What one request may write, what it may remove by ranges or have to put back, and what it may answer of before: each, bytes. */
   readonly atomicBytes: number
+  /** Records that the range removals of one request may remove. */
   readonly atomicRecords: number
 }
 
@@ -28,6 +29,12 @@ export interface CommitLimits {
 export type Verdict = WriteResult | KvidxError
 
 type Changed = Extract<OperationOutcome, { outcome: 'changed' }>
+
+/** Frame and answers of a group; beyond it the rest is a group of its own, so that many small requests on large records fit into memory. Bytes. */
+const GROUP_BYTES = 32 * 1024 * 1024
+
+/** An answer of more, as JSON, would be longer than the longest string of V8. Bytes. */
+const PREVIOUS_BYTES = 256 * 1024 * 1024
 
 /** Records between two looks at the clock. */
 const EXPIRE_CHECK = 16
@@ -52,6 +59,14 @@ export class Committer {
   #expiring = 0n
   /** How to take back what the current request did; undefined when it cannot fail half-way. */
   #undo: Array<(transaction: WriteTransaction) => void> | undefined
+  // what the current request came to, bytes and records: see CommitLimits
+  #written = 0
+  #mostWritten = 0
+  #taken = 0
+  #takenRecords = 0
+  #previous = 0
+  /** Bytes of records that the answers of this transaction carry. */
+  #answered = 0
 
   constructor(engine: EngineWriter, state: DatabaseState, limits: CommitLimits) {
     this.#engine = engine
@@ -65,8 +80,8 @@ export class Committer {
   }
 
   /**
-   * Commits a group at wall-clock time `now` (Unix ms). One verdict for each request, in order. When the engine refuses the
-   * group (no space, say), each request is tried alone, so that one that cannot be stored does not take the others with it.
+   * Commits a group at wall-clock time `now` (Unix ms). One verdict for each request, in order, from the first on: a group that comes to
+   * more than one frame should hold is cut, and the rest is to be given again. When the engine refuses the group (no space, say), each request is tried alone, so that one that cannot be stored does not take the others with it.
    * Throws engine_io, engine_corrupt, internal: the outcome is unknown and this engine must not be used any more.
    */
   commit(requests: readonly WriteRequest[], now: bigint): Verdict[] {
@@ -143,7 +158,12 @@ export class Committer {
     const verdicts: Array<{ applied: boolean; outcomes: OperationOutcome[] } | KvidxError> = []
     this.#run(now, transaction => {
       verdicts.length = 0
-      for (const request of requests) verdicts.push(this.#judge(transaction, request, now))
+      this.#answered = 0
+      const most = Math.min(GROUP_BYTES, this.#limits.atomicBytes)
+      for (const request of requests) {
+        verdicts.push(this.#judge(transaction, request, now))
+        if (this.#frame.byteLength + this.#answered > most) break
+      }
     })
     const position = this.#state.position
     return verdicts.map(verdict => (verdict instanceof KvidxError ? verdict : { position, ...verdict }))
@@ -191,10 +211,17 @@ export class Committer {
     now: bigint,
   ): { applied: boolean; outcomes: OperationOutcome[] } | KvidxError {
     const { operations } = request
+    this.#written = 0
     for (const operation of operations) {
-      if (operation.op === 'put' && operation.data.length > this.#limits.maxDataBytes)
-        return this.#tooLong(operation.key, operation.data.length)
+      if (operation.op !== 'put') continue
+      if (operation.data.length > this.#limits.maxDataBytes) return this.#tooLong(operation.key, operation.data.length)
+      this.#written += operation.data.length
     }
+    this.#mostWritten = Math.min(this.#limits.atomicBytes, MAX_REQUEST_BYTES - operations.length * PUT_OVERHEAD)
+    if (this.#written > this.#mostWritten) return tooMuch('writes', this.#mostWritten)
+    this.#taken = 0
+    this.#takenRecords = 0
+    this.#previous = 0
     // unconditional puts and removes cannot fail, so the usual batch pays nothing for the way back
     this.#undo = operations.length > 1 && operations.some(canFail) ? [] : undefined
     const mark = this.#frame.mark()
@@ -257,7 +284,7 @@ export class Committer {
         : undefined
     if (operation.condition && !holds(operation.condition, visible, digest))
       return { outcome: 'condition_failed', ...(visible && { digest: digest ?? digestOfRecord(visible) }) }
-    const previous = operation.returnPrevious && visible ? { previous: copyVisible(visible) } : undefined
+    const previous = operation.returnPrevious && visible ? { previous: this.#previousOf(visible) } : undefined
     switch (operation.op) {
       case 'put': {
         const record = {
@@ -303,7 +330,7 @@ export class Committer {
         if (!old) return { outcome: 'unchanged' }
         this.#forget(old)
         if (this.#undo) {
-          const kept = copyRecord(old)
+          const kept = this.#keep(old)
           this.#undo.push(t => void t.insert(kept))
         }
         transaction.remove(old)
@@ -317,7 +344,8 @@ export class Committer {
         if (expiresAt === visible.expiresAt) return { outcome: 'unchanged', ...(digest !== undefined && { digest }) }
         const kept = copyRecord(visible)
         const record = { ...kept, expiresAt }
-        if (this.#undo) this.#undo.push(t => t.replace(record, kept))
+        // the data is where it was: read again then, not held until then
+        if (this.#undo) this.#undo.push(t => restoreExpiry(t, kept.key, kept.expiresAt))
         this.#forget(kept)
         transaction.replace(kept, record)
         this.#frame.expiry(operation.key, expiresAt)
@@ -347,8 +375,9 @@ export class Committer {
   #replace(transaction: WriteTransaction, old: StoredRecord, record: StoredRecord, wasVisible: boolean): Changed {
     this.#forget(old)
     if (this.#undo) {
-      const kept = copyRecord(old)
-      this.#undo.push(t => t.replace(record, kept))
+      const kept = this.#keep(old)
+      const head = { ...record, data: NO_DATA }
+      this.#undo.push(t => t.replace(head, kept))
     }
     transaction.replace(old, record)
     const digest = this.#remember(record, this.#frame.put(record))
@@ -356,31 +385,26 @@ export class Committer {
   }
 
   #removeRange(transaction: WriteTransaction, range: KeyRange, now: bigint): OperationOutcome {
+    const { atomicBytes, atomicRecords } = this.#limits
     let stored = 0
     let visible = 0
-    let bytes = 0
     const kept: StoredRecord[] = []
-    const mark = { count: this.#count, dataBytes: this.#dataBytes, digest: this.#digest, expiring: this.#expiring }
     transaction.scan(range, false, record => {
       stored++
-      bytes += record.data.length
-      if (stored > this.#limits.atomicRecords || bytes > this.#limits.atomicBytes) return false
+      this.#takenRecords++
+      this.#taken += record.data.length
+      if (this.#takenRecords > atomicRecords || this.#taken > atomicBytes) return false
       if (isVisible(record, now)) visible++
       this.#forget(record)
       if (this.#undo) kept.push(copyRecord(record))
       return true
     })
-    if (stored > this.#limits.atomicRecords || bytes > this.#limits.atomicBytes) {
-      this.#count = mark.count
-      this.#dataBytes = mark.dataBytes
-      this.#digest = mark.digest
-      this.#expiring = mark.expiring
+    if (this.#takenRecords > atomicRecords || this.#taken > atomicBytes)
       throw new KvidxError(
         'too_large',
-        `the range holds more than one commit may remove (allowed: ${this.#limits.atomicRecords} records, ${this.#limits.atomicBytes} bytes); atomic=false removes it in slices`,
-        { maxRecords: this.#limits.atomicRecords, maxBytes: this.#limits.atomicBytes },
+        `the range holds more than one commit may remove (allowed: ${atomicRecords} records, ${atomicBytes} bytes); atomic=false removes it in slices`,
+        { maxRecords: atomicRecords, maxBytes: atomicBytes },
       )
-    }
     if (stored === 0) return { outcome: 'unchanged' }
     if (this.#undo) this.#undo.push(t => kept.forEach(record => void t.insert(record)))
     transaction.removeRange(range)
@@ -405,8 +429,27 @@ export class Committer {
     return digest
   }
 
+  /** Before a record is written that was made of what is there. */
   #checkLength(key: bigint, length: number): void {
     if (length > this.#limits.maxDataBytes) throw this.#tooLong(key, length)
+    this.#written += length
+    if (this.#written > this.#mostWritten) throw tooMuch('writes', this.#mostWritten)
+  }
+
+  /** A copy for the way back. */
+  #keep(old: StoredRecord): StoredRecord {
+    this.#taken += old.data.length
+    if (this.#taken > this.#limits.atomicBytes) throw tooMuch('replaces or removes', this.#limits.atomicBytes)
+    return copyRecord(old)
+  }
+
+  /** A copy for the answer. */
+  #previousOf(visible: StoredRecord): VisibleRecord {
+    const most = Math.min(this.#limits.atomicBytes, PREVIOUS_BYTES)
+    this.#previous += visible.data.length
+    if (this.#previous > most) throw tooMuch('returns', most)
+    this.#answered += visible.data.length
+    return copyVisible(visible)
   }
 
   #tooLong(key: bigint, length: number): KvidxError {
@@ -429,10 +472,26 @@ export function isVisible(record: { readonly expiresAt: bigint }, now: bigint): 
   return record.expiresAt === 0n || record.expiresAt > now
 }
 
+/** Puts were measured before the first of them is done. */
 function canFail(operation: Operation): boolean {
   if (operation.op === 'put' || operation.op === 'remove')
-    return operation.condition !== undefined || operation.op === 'put'
+    return operation.condition !== undefined || operation.returnPrevious !== undefined
   return true
+}
+
+function tooMuch(does: string, most: number): KvidxError {
+  return new KvidxError(
+    'too_large',
+    `the request ${does} more bytes of records than one commit may (allowed: ${most}); nothing of it was done`,
+    { maxBytes: most },
+  )
+}
+
+function restoreExpiry(transaction: WriteTransaction, key: bigint, expiresAt: bigint): void {
+  const found = transaction.get(key)
+  if (!found) throw new KvidxError('engine_corrupt', `key ${key} is gone within its transaction`)
+  const record = copyRecord(found)
+  transaction.replace(record, { ...record, expiresAt })
 }
 
 function holds(condition: Condition, visible: StoredRecord | undefined, digest: bigint | undefined): boolean {

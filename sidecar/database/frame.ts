@@ -10,8 +10,12 @@ export const FRAME_HEADER = 40
 export const FRAME_TRAILER = 32
 /** Length and checksum, which the length does not count. */
 export const FRAME_PREFIX = 8
-/** A frame holds one commit; commits are bounded by `limits.atomicBytes`, so more is damage. */
+/** A frame holds one commit, and commits are bounded, so more is damage. */
 export const MAX_FRAME_BYTES = 1024 * 1024 * 1024
+/** What one request may come to in a frame, whatever the limits are: SQLite stores at most 10^9 bytes in one place, and others of its group come before it. */
+export const MAX_REQUEST_BYTES = 900 * 1024 * 1024
+/** Bytes of a put beside its data; no other change takes more. */
+export const PUT_OVERHEAD = 5 + CANONICAL_HEADER
 
 export const CHANGE = { put: 1, remove: 2, removeRange: 3, expiry: 4 } as const
 
@@ -265,12 +269,6 @@ export class FrameSplitter {
   #have = 0
   /** Bytes that must be there before it pays to join the pieces: joining at every chunk would be quadratic in a large frame. */
   #needed = 4
-  readonly #limit: number
-
-  /** @param limit largest frame in bytes; a larger one is damage */
-  constructor(limit = MAX_FRAME_BYTES) {
-    this.#limit = limit
-  }
 
   push(chunk: Uint8Array): Buffer[] {
     this.#pieces.push(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
@@ -283,7 +281,6 @@ export class FrameSplitter {
       const length = frameLength(source, at)
       this.#needed = length ?? 4
       if (length === undefined) break
-      if (length > this.#limit) throw damaged(at, `has ${length} bytes, above the limit of ${this.#limit}`)
       if (source.length - at < length) break
       frames.push(source.subarray(at, at + length))
       at += length

@@ -45,6 +45,7 @@ async function importCommits(
 ): Promise<void> {
   let operations: Operation[] = []
   let bytes = 0
+  const sliceBytes = Math.min(SLICE_BYTES, limits.atomicBytes)
   const commit = async () => {
     const { position, applied, outcomes } = await write({ operations })
     const first = totals.read - operations.length
@@ -76,6 +77,8 @@ async function importCommits(
     signal,
   )) {
     for (const { key, term, cmd, data, expiresAt } of records) {
+      // a slice is a commit like any other
+      if (!options.atomic && operations.length > 0 && bytes + data.length > sliceBytes) await commit()
       operations.push({
         op: 'put',
         key,
@@ -94,7 +97,7 @@ async function importCommits(
           `the import is above what one commit may hold (allowed: ${limits.atomicRecords} records, ${limits.atomicBytes} bytes); atomic=false imports it in slices, clear=true replaces everything at any size`,
           { maxRecords: limits.atomicRecords, maxBytes: limits.atomicBytes },
         )
-      if (!options.atomic && (operations.length >= SLICE_RECORDS || bytes >= SLICE_BYTES)) await commit()
+      if (!options.atomic && operations.length >= SLICE_RECORDS) await commit()
     }
   }
   // even an empty import answers the position it was judged at

@@ -135,16 +135,25 @@ function unreadable(error: SyntaxError): KvidxError {
 }
 
 function commitGroup(group: Group): void {
-  if (group.ids.length === 0) return
-  const { ids, requests } = group
+  let { ids, requests } = group
   group.ids = []
   group.requests = []
   group.bytes = 0
+  while (ids.length > 0) {
+    const done = commitFirst(ids, requests)
+    ids = ids.slice(done)
+    requests = requests.slice(done)
+  }
+}
+
+/** One commit, and its answers; returns of how many requests it was. */
+function commitFirst(group: readonly number[], requests: readonly WriteRequest[]): number {
   const began = performance.now()
   failpoint('commit.before')
   const verdicts = committer.commit(requests, BigInt(Date.now()))
   failpoint('commit.after')
   const elapsed = performance.now() - began
+  const ids = Uint32Array.from(group.length === verdicts.length ? group : group.slice(0, verdicts.length))
   const simple = new Uint8Array(ids.length)
   const digests = Buffer.allocUnsafeSlow(ids.length * 16)
   const others: Array<readonly [number, Exclude<(typeof verdicts)[number], KvidxError> | ReturnType<typeof toPlain>]> =
@@ -166,8 +175,9 @@ function commitGroup(group: Group): void {
     }
   })
   const state = new Uint8Array(encodeState(committer.state))
-  post({ type: 'committed', elapsed, ids: Uint32Array.from(ids), state, simple, digests, others })
+  post({ type: 'committed', elapsed, ids, state, simple, digests, others })
   trimLog()
+  return verdicts.length
 }
 
 function call(id: number, name: keyof WriterCalls, args: unknown): void {

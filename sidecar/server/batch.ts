@@ -10,7 +10,7 @@ import { type Exchange, Refusal } from './exchange.ts'
 import { type Line, LineSplitter } from './lines.ts'
 import { mediaType } from './negotiate.ts'
 import { parseQuery } from './parameters.ts'
-import { recordJson } from './records.ts'
+import { recordJson, reservePrevious } from './records.ts'
 import type { Route } from './route.ts'
 import { BatchJson, BatchOperation, BatchResultJson } from './schemas.ts'
 
@@ -34,25 +34,23 @@ async function postBatch(exchange: Exchange): Promise<void> {
     const { position } = exchange.database.state
     return exchange.json(200, position, { position: formatPosition(position), results: [] })
   }
+  await reservePrevious(exchange, operations)
   const result = await exchange.write(operations)
   if (!result.applied) throw notApplied(operations, result)
-  const results = await resultsText(result.outcomes)
-  const position = formatPosition(result.position)
-  const headers = ['content-type', 'application/json']
-  exchange.answer(200, result.position, headers, `{"position":"${position}","results":[${results}]}`)
+  exchange.answer(200, result.position, ['content-type', 'application/json'], await resultsBody(result))
 }
 
 const RESULTS_IN_ONE_GO = 2000
 
-/** The results of a large batch are written piece by piece, so that others get their answers in between. */
-async function resultsText(outcomes: readonly OperationOutcome[]): Promise<string> {
-  const pieces: string[] = []
+/** Made piece by piece: others get their answers in between, and all of it may be longer than the longest string of V8. */
+async function resultsBody({ outcomes, position }: WriteResult): Promise<Buffer> {
+  const pieces = [Buffer.from(`{"position":"${formatPosition(position)}","results":[`)]
   for (let at = 0; at < outcomes.length; at += RESULTS_IN_ONE_GO) {
     if (at > 0) await new Promise(resolve => setImmediate(resolve))
-    const piece = outcomes.slice(at, at + RESULTS_IN_ONE_GO)
-    pieces.push(piece.map(outcome => JSON.stringify(outcomeJson(outcome))).join())
+    const piece = outcomes.slice(at, at + RESULTS_IN_ONE_GO).map(outcome => JSON.stringify(outcomeJson(outcome)))
+    pieces.push(Buffer.from((at > 0 ? ',' : '') + piece.join()))
   }
-  return pieces.join()
+  return Buffer.concat([...pieces, Buffer.from(']}')])
 }
 
 async function readOperations(exchange: Exchange): Promise<Operation[]> {

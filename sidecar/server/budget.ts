@@ -25,6 +25,11 @@ export class Budget {
     this.#used += amount
   }
 
+  /** For what can no longer be refused: whoever comes next finds it full. */
+  takeAnyway(amount: number): void {
+    this.#used += amount
+  }
+
   give(amount: number): void {
     this.#used -= amount
   }

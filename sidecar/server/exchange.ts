@@ -61,6 +61,10 @@ export class Exchange {
   /** The client waits for 100 Continue before it sends its body. */
   awaitsContinue: boolean
   readonly #moments: Moments = { started: performance.now() }
+  /** Memory set aside for the answer, bytes. */
+  #reserved = 0
+  /** Something was written: whatever comes, it must be answered so. */
+  #written = false
   #done = false
 
   constructor(
@@ -101,10 +105,20 @@ export class Exchange {
     const write = { at: performance.now(), ended: 0, commit: 0 }
     this.#moments.write = write
     try {
-      return await this.database.write({ operations, timing: write })
+      const result = await this.database.write({ operations, timing: write })
+      this.#written = true
+      return result
     } finally {
       write.ended = performance.now()
     }
+  }
+
+  /** Sets memory aside for a large answer, while it can still be refused. Errors: overloaded. */
+  reserve(bytes: number): void {
+    if (bytes <= LARGE || this.res.destroyed) return
+    this.context.bodies.take(bytes)
+    this.#reserved = bytes
+    this.res.once('close', () => this.context.bodies.give(bytes))
   }
 
   /** Sends a whole answer. `headers` is a flat list of names and values. */
@@ -208,11 +222,13 @@ export class Exchange {
     return error instanceof Refusal && error.position ? error.position : this.database.state.position
   }
 
-  /** Errors: overloaded. */
+  /** Errors: overloaded, unless something was written. */
   #answerLarge(status: number, headers: string[], body: Uint8Array): void {
     const { res, context } = this
-    context.bodies.take(body.byteLength)
-    res.once('close', () => context.bodies.give(body.byteLength))
+    const more = Math.max(0, body.byteLength - this.#reserved)
+    if (this.#written) context.bodies.takeAnyway(more)
+    else context.bodies.take(more)
+    res.once('close', () => context.bodies.give(more))
     res.writeHead(status, headers)
     let sent = 0
     const watch = context.watchdog.watch(() => res.destroy())

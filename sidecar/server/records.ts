@@ -142,6 +142,7 @@ async function change(
   operation: Operation,
   previous: 'previous' | string | undefined,
 ): Promise<void> {
+  if (previous !== undefined) await reservePrevious(exchange, [operation])
   const result = await exchange.write([operation])
   const outcome = result.outcomes[0]
   if (!outcome) throw new KvidxError('internal', 'the database gave no outcome for the operation')
@@ -171,6 +172,26 @@ async function change(
   if (!before) return exchange.answer(status, result.position, headers)
   headers.push('content-type', BYTES, ...fieldHeaders(before))
   exchange.answer(status, result.position, headers, before.data)
+}
+
+/** Operations looked at in one go, so that others get their answers in between. */
+const LOOKS = 2000
+
+/**
+ * Sets memory aside for what `return=previous` will carry, while the request can still be refused: when it is done, it is too late.
+ * Errors: overloaded.
+ */
+export async function reservePrevious(exchange: Exchange, operations: readonly Operation[]): Promise<void> {
+  let bytes = 0
+  let looks = 0
+  for (const operation of operations) {
+    if (operation.op === 'removeRange' || !operation.returnPrevious) continue
+    if (++looks % LOOKS === 0) await new Promise(resolve => setImmediate(resolve))
+    bytes += exchange.database.get(operation.key).record?.data.byteLength ?? 0
+    // more than one commit may answer: refused there, for good
+    if (bytes > exchange.context.limits.batchBytes) return
+  }
+  exchange.reserve(bytes)
 }
 
 function absent(operation: Operation, result: WriteResult): KvidxError {
@@ -348,7 +369,7 @@ export const RECORD_ROUTES: readonly Route[] = [
     query: CHANGE,
     requestHeaders: IF_MATCH,
     answers: { 200: written[200], 204: { description: 'the record is not there any more' } },
-    problems: [404, 406, 412],
+    problems: [404, 406, 412, 413],
     handle: deleteRecord,
   },
   {

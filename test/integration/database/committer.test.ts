@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, describe, expect, test } from 'vitest'
-import { type CommitLimits, Committer, isVisible } from '../../../sidecar/database/committer.ts'
+import { type CommitLimits, Committer, isVisible, type Verdict } from '../../../sidecar/database/committer.ts'
 import type { DatabaseState } from '../../../sidecar/database/database.ts'
 import { digestOfRecord, reduceDigest } from '../../../sidecar/database/digest.ts'
 import type { Operation, WriteRequest } from '../../../sidecar/database/operation.ts'
@@ -15,6 +15,8 @@ import { openWriter } from '../../../sidecar/engine/open.ts'
 
 const ENGINES: readonly EngineKind[] = ['SQLite', 'LMDB', 'RocksDB']
 const LIMITS: CommitLimits = { maxDataBytes: 1000, atomicBytes: 5000, atomicRecords: 8 }
+/** What four operations of the generated ones come to now and then. */
+const TIGHT: CommitLimits = { maxDataBytes: 60, atomicBytes: 90, atomicRecords: 4 }
 const root = mkdtempSync(join(tmpdir(), 'kvidx-committer-'))
 const opened: EngineWriter[] = []
 afterAll(() => {
@@ -52,9 +54,10 @@ const condition = fc.option(
   ),
   { nil: undefined },
 )
-const options = fc
-  .tuple(condition, fc.boolean())
-  .map(([when, optional]) => (when ? { condition: when, ...(optional && { optional: true as const }) } : {}))
+const options = fc.tuple(condition, fc.boolean(), fc.boolean()).map(([when, optional, returnPrevious]) => ({
+  ...(when && { condition: when, ...(optional && { optional: true as const }) }),
+  ...(returnPrevious && { returnPrevious: true as const }),
+}))
 const operation: fc.Arbitrary<Operation> = fc.oneof(
   {
     weight: 5,
@@ -92,10 +95,30 @@ const step = fc.oneof(
 /** What one record looks like to the simplest possible implementation. */
 type Model = Map<bigint, StoredRecord>
 
-function judge(model: Model, requests: readonly WriteRequest[], now: bigint): boolean[] {
-  return requests.map(request => {
+/** What a request came to so far. */
+interface Sums {
+  written: number
+  taken: number
+  records: number
+  previous: number
+  readonly mayBeUndone: boolean
+}
+
+function judge(model: Model, requests: readonly WriteRequest[], now: bigint, limits: CommitLimits): boolean[] {
+  return requests.map(({ operations }) => {
     const draft: Model = new Map(model)
-    const applied = request.operations.every(item => applyToModel(draft, item, now))
+    const mayBeUndone =
+      operations.length > 1 &&
+      operations.some(
+        item =>
+          (item.op !== 'put' && item.op !== 'remove') ||
+          item.condition !== undefined ||
+          item.returnPrevious !== undefined,
+      )
+    const written = operations.reduce((sum, item) => sum + (item.op === 'put' ? item.data.length : 0), 0)
+    const sums: Sums = { written, taken: 0, records: 0, previous: 0, mayBeUndone }
+    const applied =
+      written <= limits.atomicBytes && operations.every(item => applyToModel(draft, item, now, limits, sums))
     if (applied) {
       model.clear()
       for (const [k, record] of draft) model.set(k, record)
@@ -104,16 +127,13 @@ function judge(model: Model, requests: readonly WriteRequest[], now: bigint): bo
   })
 }
 
-function applyToModel(model: Model, item: Operation, now: bigint): boolean {
+function applyToModel(model: Model, item: Operation, now: bigint, limits: CommitLimits, sums: Sums): boolean {
   if (item.op === 'removeRange') {
     const keys = [...model.keys()].filter(k => k >= item.range.start && k <= item.range.end)
-    if (
-      keys.length > LIMITS.atomicRecords ||
-      keys.reduce((sum, k) => sum + (model.get(k) as StoredRecord).data.length, 0) > LIMITS.atomicBytes
-    )
-      return false
+    sums.records += keys.length
+    for (const k of keys) sums.taken += (model.get(k) as StoredRecord).data.length
     for (const k of keys) model.delete(k)
-    return true
+    return sums.records <= limits.atomicRecords && sums.taken <= limits.atomicBytes
   }
   const old = model.get(item.key)
   const visible = old && isVisible(old, now) ? old : undefined
@@ -126,9 +146,17 @@ function applyToModel(model: Model, item: Operation, now: bigint): boolean {
       (when.term === undefined || visible?.term === when.term)
     if (!holds) return item.optional === true
   }
+  if (item.returnPrevious && visible) sums.previous += visible.data.length
+  if (sums.previous > limits.atomicBytes) return false
+  const take = () => {
+    if (old && sums.mayBeUndone) sums.taken += old.data.length
+    return sums.taken <= limits.atomicBytes
+  }
   const at = 'expiry' in item && item.expiry ? ('at' in item.expiry ? item.expiry.at : now + item.expiry.after) : 0n
   const store = (value: Buffer, base: { term: bigint; cmd: bigint; expiresAt: bigint }) => {
-    if (value.length > LIMITS.maxDataBytes) return false
+    if (value.length > limits.maxDataBytes) return false
+    if (item.op !== 'put') sums.written += value.length
+    if (sums.written > limits.atomicBytes || !take()) return false
     model.set(item.key, { key: item.key, term: base.term, cmd: base.cmd, data: value, expiresAt: base.expiresAt })
     return true
   }
@@ -150,7 +178,7 @@ function applyToModel(model: Model, item: Operation, now: bigint): boolean {
     }
     case 'remove':
       model.delete(item.key)
-      return true
+      return take()
     case 'expiry':
       if (!visible) return false
       model.set(item.key, { ...visible, expiresAt: at })
@@ -190,9 +218,10 @@ describe('any sequence of operations', () => {
     async kind => {
       const other = ENGINES[(ENGINES.indexOf(kind) + 1) % ENGINES.length] as EngineKind
       await fc.assert(
-        fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 12 }), async steps => {
+        fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 12 }), fc.boolean(), async (steps, tight) => {
+          const limits = tight ? TIGHT : LIMITS
           const writer = await open(kind)
-          const committer = new Committer(writer, EMPTY_STATE, LIMITS)
+          const committer = new Committer(writer, EMPTY_STATE, limits)
           const model: Model = new Map()
           let now = 1000n
           for (const item of steps) {
@@ -204,9 +233,11 @@ describe('any sequence of operations', () => {
             } else {
               // through the encoding that crosses the threads, too
               const requests = unpackRequests(packRequests(item.requests), item.requests.length)
-              const verdicts = committer.commit(requests, now)
+              const verdicts: Verdict[] = []
+              while (verdicts.length < requests.length)
+                verdicts.push(...committer.commit(requests.slice(verdicts.length), now))
               expect(verdicts.map(verdict => 'applied' in verdict && verdict.applied)).toEqual(
-                judge(model, item.requests, now),
+                judge(model, item.requests, now, limits),
               )
             }
           }
@@ -229,8 +260,85 @@ describe('any sequence of operations', () => {
             opened.splice(opened.indexOf(engine), 1)
           }
         }),
-        { numRuns: 25 },
+        { numRuns: 50 },
       )
     },
   )
+})
+
+describe.each(ENGINES)('what a commit may come to, on %s', kind => {
+  const bytes = (length: number) => Buffer.alloc(length, 1)
+  const put = (key: bigint, length: number): Operation => ({ op: 'put', key, term: 0n, cmd: 0n, data: bytes(length) })
+  const append = (key: bigint): Operation => ({ op: 'append', key, term: 0n, cmd: 0n, data: bytes(1) })
+  const expiry = (key: bigint): Operation => ({ op: 'expiry', key, expiry: { at: 9999n } })
+  const times = (count: number, operation: (key: bigint) => Operation) =>
+    Array.from({ length: count }, (_, index) => operation(BigInt(index)))
+
+  /** Ten records of 900 bytes, written one by one; limits as above: 5,000 bytes, 8 records. */
+  async function filled() {
+    const writer = await open(kind)
+    const committer = new Committer(writer, EMPTY_STATE, LIMITS)
+    for (const operation of times(10, key => put(key, 900))) committer.commit([{ operations: [operation] }], 1n)
+    return { writer, committer, content: contentOf(writer) }
+  }
+
+  test.each<[string, Operation[]]>([
+    ['puts', times(6, key => put(key + 50n, 900))],
+    ['small appends to one large record', times(6, () => append(1n))],
+    ['small splices', times(6, key => ({ op: 'splice', key, offset: 0, data: bytes(1) }))],
+    ['range removals that are small each', times(6, key => ({ op: 'removeRange', range: { start: key, end: key } }))],
+    [
+      'range removals of many records',
+      [
+        { op: 'removeRange', range: { start: 1n, end: 5n } },
+        ...times(9, key => put(key + 50n, 0)),
+        { op: 'removeRange', range: { start: 50n, end: 60n } },
+      ],
+    ],
+    ['removals that may have to be undone', [...times(6, key => ({ op: 'remove', key })), append(9n)]],
+    ['records that are replaced and may come back', [...times(6, key => put(key, 1)), append(9n)]],
+    ['records that are answered', times(6, key => ({ op: 'remove', key, returnPrevious: true }))],
+  ])('%s: past the limit nothing of the request is done, and its neighbours are', async (_, operations) => {
+    const { writer, committer, content } = await filled()
+    const [refused, done] = committer.commit([{ operations }, { operations: [put(99n, 1)] }], 1n)
+    expect(refused).toMatchObject({ code: 'too_large' })
+    expect(done).toMatchObject({ applied: true })
+    expect(contentOf(writer)).toEqual([...content, expect.objectContaining({ key: 99n })])
+    expectConsistent(writer, committer.state)
+  })
+
+  test('what holds no memory is not bounded by it: removals and expiries of large records', async () => {
+    const { writer, committer } = await filled()
+    const [expiries] = committer.commit([{ operations: times(10, expiry) }], 1n)
+    expect(expiries).toMatchObject({ applied: true })
+    const [undone] = committer.commit(
+      [{ operations: [...times(10, key => ({ op: 'expiry', key })), { op: 'expiry', key: 77n }] }],
+      1n,
+    )
+    expect(undone).toMatchObject({ applied: false })
+    expect(contentOf(writer).map(record => record.expiresAt)).toEqual(Array(10).fill(9999n))
+    const [removed] = committer.commit([{ operations: times(10, key => ({ op: 'remove', key })) }], 1n)
+    expect(removed).toMatchObject({ applied: true })
+    expectConsistent(writer, committer.state)
+  })
+
+  test.each<[string, Operation]>([
+    ['small changes of large records', append(1n)],
+    ['answers', { op: 'put', key: 1n, term: 0n, cmd: 0n, data: bytes(900), returnPrevious: true }],
+  ])('a group is cut before its %s fill the memory', async (_, operation) => {
+    const { writer, committer } = await filled()
+    const before = committer.state.position.seq
+    const group = Array.from({ length: 40 }, () => ({ operations: [operation] }))
+    const parts: number[] = []
+    for (let done = 0; done < group.length; done += parts.at(-1) as number)
+      parts.push(committer.commit(group.slice(done), 1n).length)
+    expect(parts.length).toBeGreaterThan(5)
+    expect(parts[0]).toBeGreaterThan(1)
+    const frames: number[] = []
+    writer.view.scanLog(before + 1n, ({ frame }) => {
+      frames.push(frame.length)
+    })
+    expect(frames).toHaveLength(parts.length)
+    expect(Math.max(...frames)).toBeLessThan(LIMITS.atomicBytes + 1100)
+  })
 })

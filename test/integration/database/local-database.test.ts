@@ -21,11 +21,15 @@ afterAll(async () => {
 })
 
 let volumes = 0
-async function open(engine: EngineKind, directory = join(root, `${volumes++}`)): Promise<LocalDatabase> {
+async function open(
+  engine: EngineKind,
+  directory = join(root, `${volumes++}`),
+  limits = databaseConfig({ name: 'orders', engine, dataDirectory: directory }).limits,
+): Promise<LocalDatabase> {
   const { mkdirSync } = await import('node:fs')
   mkdirSync(directory, { recursive: true })
   const database = new LocalDatabase(
-    databaseConfig({ name: 'orders', engine, dataDirectory: directory }),
+    databaseConfig({ name: 'orders', engine, dataDirectory: directory, limits }),
     systemClock,
     pino({ level: 'silent' }),
   )
@@ -34,6 +38,7 @@ async function open(engine: EngineKind, directory = join(root, `${volumes++}`)):
   return database
 }
 
+const SMALL = { maxDataBytes: 200_000, atomicBytes: 300_000, atomicRecords: 1000 }
 const put = (key: bigint, text: string): Operation => ({ op: 'put', key, term: 1n, cmd: 2n, data: Buffer.from(text) })
 const golden = readFileSync(new URL('../../fixtures/kvidxkit/lmdb/export.bin', import.meta.url))
 
@@ -136,6 +141,34 @@ describe.each(ENGINES)('a database on one volume, %s', engine => {
     // gapless: each commit begins where the last one ended
     for (let i = 2; i < seen.length; i += 2) expect(seen[i]).toBe((seen[i - 1] as bigint) + 1n)
     expect(seen[0]).toBe(1n)
+  })
+
+  test('answers small changes of a large record with the position of the commit that each was in', async () => {
+    const database = await open(engine, undefined, SMALL)
+    const data = Buffer.alloc(100_000)
+    await database.write({ operations: [{ op: 'put', key: 1n, term: 0n, cmd: 0n, data }] })
+    const append: Operation = { op: 'append', key: 1n, term: 0n, cmd: 0n, data: Buffer.from('x') }
+    const results = await Promise.all(Array.from({ length: 10 }, () => database.write({ operations: [append] })))
+    const commits: bigint[] = []
+    const splitter = new FrameSplitter()
+    for await (const chunk of database.changes({ epoch: 1n, seq: 1n }, false, never))
+      for (const frame of splitter.push(chunk)) {
+        const { firstSeq, lastSeq } = readFrameHeader(frame)
+        for (let seq = firstSeq; seq <= lastSeq; seq++) commits.push(lastSeq)
+        expect(frame.length).toBeLessThan(SMALL.atomicBytes + 101_000)
+      }
+    expect(new Set(commits).size).toBeGreaterThan(1)
+    expect(results.map(result => result.position.seq)).toEqual(commits)
+    expect(database.get(1n).record?.data.byteLength).toBe(data.length + 10)
+  })
+
+  test('cuts slices of an import of large records so that each is a commit within the limit', async () => {
+    const database = await open(engine, undefined, SMALL)
+    const lines = Array.from({ length: 8 }, (_, key) => `${key},1,1,${'x'.repeat(key === 3 ? 200_000 : 90_000)}\n`)
+    const options = { format: 'csv', onDuplicate: 'fail', clear: false, atomic: false } as const
+    await database.write({ operations: [put(99n, 'a')] })
+    const file = Buffer.from(`key,term,cmd,data\n${lines.join('')}`)
+    expect(await database.import(pieces(file), options, never)).toMatchObject({ imported: 8 })
   })
 
   test('refuses to feed from another branch or a trimmed position', async () => {

@@ -77,6 +77,15 @@ describe('a JSON batch', () => {
     expect(await status({ ifNoneMatch: '*' })).toBe(412)
   })
 
+  test('of many operations has a result for each', async () => {
+    const { url } = await startForTest()
+    const done = await post(url, ops(...Array.from({ length: 4001 }, (_, key) => ({ op: 'put', key, text: 'x' }))))
+    expect(done.json.results).toHaveLength(4001)
+    expect(done.json.results[4000].etag).toBe(
+      (await call(`${url}/v1/records/4000`)).headers.get('etag')?.replaceAll('"', ''),
+    )
+  })
+
   test('without operations is no change', async () => {
     const { url } = await startForTest()
     expect((await post(url, ops())).json.results).toEqual([])

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import type { Operation } from '../../../sidecar/database/operation.ts'
 import { KvidxError } from '../../../src/common/errors.ts'
 import { call, RawConnection, startForTest } from './harness.ts'
 
@@ -95,6 +96,84 @@ describe('a batch', () => {
       operation: 1,
     })
     expect((await call(`${url}/v1/count`)).json.count).toBe('0')
+  })
+})
+
+describe('return=previous', () => {
+  const MIB = 1024 * 1024
+  const limits = { recordBytes: 2 * MIB, bufferedBytes: 3 * MIB }
+  const large = (key: bigint, length = MIB): Operation => ({
+    op: 'put',
+    key,
+    term: 0n,
+    cmd: 0n,
+    data: new Uint8Array(length),
+  })
+  const batch = (url: string, ops: unknown[]) =>
+    call(`${url}/v1/batch`, 'POST', {
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ ops }),
+    })
+  /** A client that has announced a body holds the memory for it. */
+  const holdMemory = async (url: string, bytes: number) => {
+    const connection = await RawConnection.open(url)
+    connection.send(
+      `PUT /v1/records/9 HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${bytes}\r\nExpect: 100-continue\r\n\r\n`,
+    )
+    await connection.until(/100 Continue/)
+    return connection
+  }
+
+  test('without memory for the answer is a 429 before anything is done', async () => {
+    const { url, database } = await startForTest({ limits })
+    await database.write({ operations: [large(1n), large(2n)] })
+    const before = database.state.position
+    const other = await holdMemory(url, 2 * MIB)
+    await holdMemory(url, MIB / 2)
+    const removed = () => call(`${url}/v1/records/1?return=previous`, 'DELETE')
+    expect((await removed()).status).toBe(429)
+    expect((await batch(url, [{ op: 'delete', key: 2, return: 'previous' }])).status).toBe(429)
+    expect(database.state.position).toEqual(before)
+    other.socket.destroy()
+    // twice as much as there is memory for: what was set aside is given back
+    for (const key of [1n, 2n, 1n, 2n, 1n, 2n]) {
+      await database.write({ operations: [large(key)] })
+      const answer = await fetch(`${url}/v1/records/${key}?return=previous`, { method: 'DELETE' })
+      expect([answer.status, (await answer.arrayBuffer()).byteLength]).toEqual([200, MIB])
+    }
+  })
+
+  test('that was done is answered, also when the record has grown in between', async () => {
+    const { url, database } = await startForTest({
+      limits,
+      instead: real => ({
+        write: async request => {
+          await real.write({ operations: [large(1n, 2 * MIB)] })
+          return real.write(request)
+        },
+      }),
+    })
+    await holdMemory(url, 2 * MIB)
+    for (const accept of ['application/octet-stream', 'application/json']) {
+      const answer = await fetch(`${url}/v1/records/1?return=previous`, { method: 'DELETE', headers: { accept } })
+      expect(answer.status).toBe(200)
+      expect((await answer.arrayBuffer()).byteLength).toBeGreaterThanOrEqual(2 * MIB)
+    }
+    const { status, json } = await batch(url, [{ op: 'delete', key: 1, return: 'previous' }])
+    expect(status).toBe(200)
+    expect(json.results[0].previous.data).toHaveLength(Math.ceil((2 * MIB) / 3) * 4)
+    expect(database.state.count).toBe(0n)
+  })
+
+  test('of a batch with more than one commit may answer is a 413, and nothing is done', async () => {
+    const { url, database } = await startForTest()
+    for (let key = 1n; key <= 3n; key++) await database.write({ operations: [large(key, 2 * MIB)] })
+    const refused = await batch(
+      url,
+      [1, 2, 3].map(key => ({ op: 'delete', key, return: 'previous' })),
+    )
+    expect(refused.json).toMatchObject({ status: 413, code: 'too_large', maxBytes: 4 * MIB })
+    expect(database.state.count).toBe(3n)
   })
 })
 
