@@ -125,9 +125,9 @@ async function carryOutOne(
         if (!isAlreadyExists(error)) throw error
         const { namespace, name } = action.object.metadata
         const there = await api.get<KubeObject>(action.resource, { namespace, name }, { signal })
-        if (controllerOf(action.object) !== undefined && controllerOf(there)?.uid !== owner)
-          return conflict(action.resource.kind, name)
-        return unlabelled(action, there)
+        // the volume of backups belongs to nobody: one that is there is used as it is
+        if (controllerOf(action.object) === undefined) return undefined
+        return controllerOf(there)?.uid === owner ? unlabelled(action, there) : conflict(action.resource.kind, name)
       }
     case 'patch':
       await api.patch(action.resource, { namespace: action.namespace, name: action.name }, action.body, { signal })
