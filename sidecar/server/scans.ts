@@ -141,7 +141,6 @@ export const SCAN_ROUTES: readonly Route[] = [
     query: REMOVE,
     answers: { 200: { description: 'how many there were', body: { 'application/json': RemovedJson } } },
     problems: [413],
-    long: true,
     handle: removeRange,
   },
   {
@@ -152,7 +151,6 @@ export const SCAN_ROUTES: readonly Route[] = [
     summary: 'Counts the visible records of a range, exactly',
     query: RANGE,
     answers: { 200: { description: 'the count', body: { 'application/json': CountJson } } },
-    long: true,
     handle: countRecords,
   },
   {

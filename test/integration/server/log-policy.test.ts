@@ -101,6 +101,20 @@ describe('the log of calls', () => {
     expect(lines[0]).toMatchObject({ stage: 'engine', stagesMs: { engine: expect.any(Number) } })
   })
 
+  test('has the range of a slow count or range removal, and no streams', async () => {
+    const { log, lines } = capture()
+    const { url } = await startForTest({ log, policy: { audit: 'None', slowOperation: 0 } })
+    const range = 'start=3&end=9'
+    for (const path of [`/v1/records?${range}`, `/v1/export?${range}`, `/v1/count?${range}`])
+      await (await fetch(url + path)).arrayBuffer()
+    await (await fetch(`${url}/v1/records?${range}`, { method: 'DELETE' })).arrayBuffer()
+    expect(lines).toMatchObject([
+      { message: 'slow operation', operation: 'countRecords', start: '3', end: '9' },
+      { message: 'slow operation', operation: 'deleteRange', start: '3', end: '9', stage: expect.any(String) },
+    ])
+    expect(lines).toHaveLength(2)
+  })
+
   test.each([
     ['PUT', 'commit', 'commit.before=sleep(400)'],
     ['PATCH', 'request', undefined],
