@@ -1,5 +1,5 @@
 // `npm run test:fault [-- --short] [-- VITEST ARGUMENTS]`: kill -9, power loss, full disks, damaged files and stores.
-//   --short   the selection of CI: every kind of fault, few repetitions; about five minutes on two quiet cores
+//   --short   the selection of CI: every kind of fault, few repetitions; about ten minutes on two quiet cores
 // Set KVIDX_FAULT_SEED to repeat a run. The last line is `N passed, N failed`.
 import { brokenFiles, runVitest } from './vitest-report.ts'
 
