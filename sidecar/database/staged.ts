@@ -71,7 +71,7 @@ export class StagedDatabase {
   readonly #directory: string
   #waiting: { resolve(message: FromStaged): void; reject(error: KvidxError): void } | undefined
   #failure: KvidxError | undefined
-  #ended = false
+  readonly #exited: Promise<unknown>
 
   private constructor(worker: Worker, directory: string) {
     this.#worker = worker
@@ -80,9 +80,7 @@ export class StagedDatabase {
       if (message.type === 'failed') this.#fail(fromPlain(message.error))
       else this.#take()?.resolve(message)
     })
-    worker.once('exit', () => {
-      this.#ended = true
-    })
+    this.#exited = new Promise(resolve => worker.once('exit', resolve))
     worker.on('error', error =>
       this.#fail(new KvidxError('engine_io', `the staged database cannot be written: ${error.message}`, {}, error)),
     )
@@ -116,19 +114,16 @@ export class StagedDatabase {
 
   /** Writes position and history, makes everything durable and closes. */
   async finish(position: Position, time: bigint, epochs: readonly EpochRecord[]): Promise<void> {
-    const ended = new Promise(resolve => this.#worker.once('exit', resolve))
     await this.#ask({ type: 'finish', position, time, epochs })
-    await ended
+    await this.#exited
     // the engine was filled without syncs, and its last checkpoint wrote without one, too
     await syncTree(this.#directory)
   }
 
   /** Ends the thread behind what it is doing: within a transaction of the engine it would not end at all. What it wrote is the caller's to remove. */
   async abandon(): Promise<void> {
-    if (this.#ended) return
-    const ended = new Promise(resolve => this.#worker.once('exit', resolve))
     this.#worker.postMessage({ type: 'abandon' } satisfies ToStaged)
-    await ended
+    await this.#exited
   }
 
   #ask(message: ToStaged, transfer: ArrayBuffer[] = []): Promise<FromStaged> {

@@ -7,7 +7,7 @@ import { withDefaults } from '../api/v1alpha1/defaults.ts'
 import { renderSidecarConfig, sidecarConfig } from '../api/v1alpha1/sidecar-config.ts'
 import type { Environment } from '../common/environment.ts'
 import { portFlag, type SidecarFlags } from './sidecar.ts'
-import { overlaid } from './sidecar-overlay.ts'
+import { given, overlaid } from './sidecar-overlay.ts'
 
 /** Flags, then variables, then the configuration document; without one it is made from what the flags and variables say. */
 export async function sidecarOptions(flags: SidecarFlags, environment: Environment): Promise<SidecarOptions> {
@@ -54,7 +54,7 @@ function configFromEnvironment(flags: SidecarFlags, environment: Environment): s
     spec: {
       engine: flags.engine ?? environment.read('KVIDX_ENGINE') ?? 'SQLite',
       storage: { size: '10Gi' },
-      tuning: Object.fromEntries(Object.entries(tuning).filter(([, value]) => value !== undefined)),
+      tuning: given(tuning),
       monitoring: { logLevel: environment.read('KVIDX_LOG_LEVEL') ?? 'Info' },
     },
   }

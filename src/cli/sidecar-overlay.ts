@@ -45,6 +45,7 @@ export function overlaid(config: SidecarConfig, flags: SidecarFlags, environment
   return check(sidecarConfigSchema, changed, 'the configuration with flags and variables')
 }
 
-function given<T extends object>(values: T): Partial<T> {
+/** The members that have a value. */
+export function given<T extends object>(values: T): Partial<T> {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Partial<T>
 }

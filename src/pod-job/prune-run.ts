@@ -60,19 +60,26 @@ function isByHand({ metadata }: BackupRecord): boolean {
 
 /** Names of backups that `kvidx job prune` says it removed: `removed: [name | {name}]` of its result. */
 export function removedNames(result: string | undefined): ReadonlySet<string> {
-  if (result === undefined) return new Set()
+  const { removed } = resultOf(result)
+  const items = Array.isArray(removed) ? (removed as readonly unknown[]) : []
+  return new Set(
+    items.flatMap(item => {
+      const name = typeof item === 'object' && item !== null ? (item as { name?: unknown }).name : item
+      // the store calls it by its directory, `<time>-<name>`
+      return typeof name === 'string' ? [name.replace(/^\d{8}T\d{9}Z-/, '')] : []
+    }),
+  )
+}
+
+/** What cannot be read says nothing. */
+function resultOf(result: string | undefined): {
+  readonly removed?: unknown
+  readonly stored?: { readonly under: string; readonly locations: readonly string[] }
+} {
   try {
-    const { removed } = JSON.parse(result) as { removed?: unknown }
-    const items = Array.isArray(removed) ? (removed as readonly unknown[]) : []
-    return new Set(
-      items.flatMap(item => {
-        const name = typeof item === 'object' && item !== null ? (item as { name?: unknown }).name : item
-        // the store calls it by its directory, `<time>-<name>`
-        return typeof name === 'string' ? [name.replace(/^\d{8}T\d{9}Z-/, '')] : []
-      }),
-    )
+    return JSON.parse(result ?? '{}') ?? {}
   } catch {
-    return new Set()
+    return {}
   }
 }
 
@@ -85,7 +92,7 @@ export function expiredRecords(
   result: string | undefined,
   now: number,
 ): readonly BackupRecord[] {
-  const { stored } = JSON.parse(result ?? '{}') as { stored?: { under: string; locations: readonly string[] } }
+  const { stored } = resultOf(result)
   if (!stored) return []
   const there = new Set(stored.locations)
   return records.filter(record => {

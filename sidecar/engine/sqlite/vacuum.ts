@@ -1,10 +1,8 @@
-import { spawn } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
-import { failpointSetting } from '../../../src/common/environment.ts'
+import type { Readable } from 'node:stream'
 import { KvidxError } from '../../../src/common/errors.ts'
-import { workerUrl } from '../../../src/common/worker-url.ts'
 import type { Progress } from '../engine.ts'
 import { fileSize } from '../files.ts'
+import { ended, startBeside } from './beside.ts'
 
 const PROGRESS_INTERVAL = 50
 const LOCK_PATIENCE_MS = 10_000
@@ -15,32 +13,19 @@ const LOCK_PATIENCE_MS = 10_000
  * @param live bytes that the rewritten file will have, for the progress
  * @param directory for SQLite's temporary copy, of that size, too
  */
-export function vacuumBeside(file: string, live: number, directory: string, progress: Progress): Promise<void> {
-  const script = fileURLToPath(workerUrl('sidecar/engine/sqlite/vacuum.worker'))
-  const failpoints = failpointSetting()
-  const child = spawn(process.execPath, [script, file, String(LOCK_PATIENCE_MS)], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-    env: { SQLITE_TMPDIR: directory, ...(failpoints !== undefined && { KVIDX_FAILPOINTS: failpoints }) },
-  })
+export async function vacuumBeside(file: string, live: number, directory: string, progress: Progress): Promise<void> {
+  const args = [file, String(LOCK_PATIENCE_MS)]
+  const env = { SQLITE_TMPDIR: directory }
+  const child = startBeside('sidecar/engine/sqlite/vacuum.worker', args, ['ignore', 'ignore', 'pipe'], env)
   let said = ''
-  child.stderr.on('data', chunk => {
+  ;(child.stderr as Readable).on('data', chunk => {
     said = `${said}${String(chunk)}`.slice(-2000)
   })
-  let cancelled = false
   // first a copy beside, of which nothing is seen, then the copy goes into the WAL
-  const timer = setInterval(() => {
-    if (!progress(Math.min(fileSize(`${file}-wal`), live), live)) return
-    cancelled = true
-    child.kill('SIGKILL')
-  }, PROGRESS_INTERVAL)
-  return new Promise<void>((resolve, reject) => {
-    child.once('error', error =>
-      reject(new KvidxError('engine_io', `the vacuum cannot be started: ${error.message}`, {}, error)),
-    )
-    child.once('exit', code => {
-      if (cancelled) reject(new KvidxError('cancelled', 'the vacuum was cancelled'))
-      else if (code === 0) resolve()
-      else reject(new KvidxError('engine_io', `SQLite cannot vacuum: ${/SqliteError.*/.exec(said)?.[0] ?? said}`))
-    })
-  }).finally(() => clearInterval(timer))
+  const look = () => progress(Math.min(fileSize(`${file}-wal`), live), live)
+  const { code, cancelled } = await ended(child, PROGRESS_INTERVAL, look).catch((error: Error) => {
+    throw new KvidxError('engine_io', `the vacuum cannot be started: ${error.message}`, {}, error)
+  })
+  if (cancelled) throw new KvidxError('cancelled', 'the vacuum was cancelled')
+  if (code !== 0) throw new KvidxError('engine_io', `SQLite cannot vacuum: ${/SqliteError.*/.exec(said)?.[0] ?? said}`)
 }
