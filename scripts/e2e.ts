@@ -172,6 +172,7 @@ async function diagnose(): Promise<void> {
   ]) {
     await run('kubectl', [...args, '--request-timeout=10s'], { env, label: 'kubectl' })
   }
+  if (!existing) await run(CLUSTER, ['status'], { label: 'cluster' })
 }
 
 async function takeDown(): Promise<void> {
