@@ -7,6 +7,7 @@ import { ancestry } from '../database/position.ts'
 import { encodeEpochs, encodeState, META } from '../database/state.ts'
 import type { EngineKind, EngineTuning, EngineWriter } from '../engine/engine.ts'
 import { openWriter } from '../engine/open.ts'
+import { fillTuning } from '../engine/settings.ts'
 import { syncDirectory } from '../volume/layout.ts'
 import { applyChanges } from './apply.ts'
 import type { Backup } from './catalog.ts'
@@ -68,7 +69,8 @@ export async function stageRestore(context: FileContext, chain: Chain, options: 
       path: directory,
     })
   await checkSpace(chain, directory)
-  const writer = await openWriter({ kind: options.engine, directory, tuning: { ...options.tuning, syncMode: 'Off' } })
+  const { engine, tuning } = options
+  const writer = await openWriter({ kind: engine, directory, tuning: fillTuning(engine, tuning) })
   let restored: Restored
   try {
     restored = await fill(context, writer, chain, options)

@@ -8,6 +8,7 @@ import { formatPosition } from '../database/position.ts'
 import { totalsOf } from '../database/record-stream.ts'
 import { type EngineKind, type EngineWriter, EVERY_KEY } from '../engine/engine.ts'
 import { openReader, openWriter } from '../engine/open.ts'
+import { fillTuning } from '../engine/settings.ts'
 import type { BackupContext, SourceRecord } from './backup.ts'
 import type { Backup, LineageCatalog } from './catalog.ts'
 import { resolveChain } from './chain.ts'
@@ -154,11 +155,13 @@ async function restoreAndRead(
   await mkdir(directory, { mode: 0o700 })
   let writer: EngineWriter | undefined
   try {
-    writer = await openWriter({ kind: engine, directory, tuning: { syncMode: 'Off' } })
+    writer = await openWriter({ kind: engine, directory, tuning: fillTuning(engine) })
     const { reached } = await fill(context, writer, chain, {
       ...(progress && { progress }),
       ...(onIncrement && { onIncrement }),
     })
+    writer.close()
+    writer = await openWriter({ kind: engine, directory, tuning: { syncMode: 'Off' } })
     return { position: formatPosition(reached.position), ...(await readEngine(writer, context.signal)) }
   } finally {
     writer?.close()
@@ -167,7 +170,6 @@ async function restoreAndRead(
 }
 
 async function readEngine(writer: EngineWriter, signal: AbortSignal | undefined): Promise<Omit<Found, 'position'>> {
-  writer.flush()
   const reader = await openReader(writer.share)
   try {
     const snapshot = reader.snapshot()

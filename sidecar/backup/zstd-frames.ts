@@ -11,8 +11,8 @@ const CHECKSUM_BYTES = 4
 type Part = 'magic' | 'descriptor' | 'skip' | 'block' | 'skippableSize'
 
 /**
- * Follows the structure of a zstd file without decompressing it. Node's decompressor ends in silence at whatever follows a frame and is not one;
- * a file must be frames and nothing else.
+ * Follows the structure of a zstd file without decompressing it: a file must be frames and nothing else. Node's decompressor ends in silence behind a frame,
+ * whatever follows, another frame as well.
  */
 export class ZstdFrameWalker {
   #part: Part = 'magic'
@@ -24,15 +24,19 @@ export class ZstdFrameWalker {
   #lastBlock = false
   #inFrame = false
 
-  /** Errors: backup_corrupt. */
-  push(chunk: Uint8Array): void {
+  /** Where in the chunk frames end. Errors: backup_corrupt. */
+  push(chunk: Uint8Array): number[] {
+    const ends: number[] = []
     for (let at = 0; at < chunk.length; ) {
       const take = Math.min(this.#needed - this.#have, chunk.length - at)
       if (this.#part !== 'skip') this.#bytes.set(chunk.subarray(at, at + take), this.#have)
       this.#have += take
       at += take
-      if (this.#have === this.#needed) this.#next()
+      if (this.#have < this.#needed) continue
+      this.#next()
+      if (this.#part === 'magic') ends.push(at)
     }
+    return ends
   }
 
   /** Errors: backup_corrupt when the file does not end where a frame does. */

@@ -1,12 +1,13 @@
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
-import { constants, createZstdDecompress, zstdCompress } from 'node:zlib'
+import { constants, createZstdDecompress, zstdCompress, zstdDecompress } from 'node:zlib'
 import { KvidxError } from '../../src/common/errors.ts'
 import { giveBack } from '../database/packed-stream.ts'
 import { ZstdFrameWalker } from './zstd-frames.ts'
 
 const compressBlock = promisify(zstdCompress)
+const decompressBlock = promisify(zstdDecompress)
 
 /**
  * Each block becomes a zstd frame of its own: blocks are compressed in parallel, and a file of several frames is a plain zstd file to everybody. Level 1
@@ -16,7 +17,9 @@ const BLOCK = 2 * 1024 * 1024
 const THREADS = 2
 const CHUNK = 1024 * 1024
 /** 64 MiB: what a reader gives to a file that says it needs a large window. Ours need 4 MiB at most. */
-const LARGEST_WINDOW_LOG = 26
+const READ_PARAMS = { [constants.ZSTD_d_windowLogMax]: 26 }
+/** What is held of a frame at most, packed and unpacked. */
+const WHOLE = 2 * BLOCK
 
 export const DEFAULT_ZSTD_LEVEL = 1
 
@@ -64,47 +67,119 @@ export async function* compress(
   while (running.length > 0) yield await oldest()
 }
 
-/** Decompresses a whole zstd file. Errors: backup_corrupt when it is damaged, cut off or followed by something else; errors of the source as they are. */
+/**
+ * Decompresses a whole zstd file, of one frame or many. Frames as `compress` makes them are decompressed in parallel, while the caller works on what came before; one
+ * that is larger, packed or unpacked, passes as a stream. Errors: backup_corrupt when the file is damaged, cut off or followed by something else; errors of the source as they are.
+ */
 export async function* decompress(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  const engine = createZstdDecompress({
-    chunkSize: CHUNK,
-    params: { [constants.ZSTD_d_windowLogMax]: LARGEST_WINDOW_LOG },
-  })
-  let broken: unknown
-  let failed: true | undefined = true
-  const guarded = async function* () {
-    const walker = new ZstdFrameWalker()
-    const iterator = source[Symbol.asyncIterator]()
-    try {
-      for (;;) {
-        const next = await iterator.next()
-        if (next.done) break
-        walker.push(next.value)
-        // an error that the engine throws in here is its own, not the source's
-        failed = undefined
-        yield next.value
-        failed = true
-      }
-      walker.end()
-    } catch (thrown) {
-      if (failed) broken = thrown
-      throw thrown
-    } finally {
-      await iterator.return?.()
-    }
+  const running: { frame: Buffer; result: Promise<Buffer | undefined> }[] = []
+  const pieces = piecesOf(source)
+  const oldest = async function* () {
+    const first = running.shift()
+    if (!first) return
+    const plain = await first.result
+    if (plain) yield plain
+    else yield* decompressLong([first.frame])
   }
-  const feeding = pipeline(Readable.from(guarded(), { objectMode: true, highWaterMark: 1 }), engine)
+  try {
+    for (;;) {
+      const next = await pieces.next()
+      if (next.done) break
+      if (!next.value.begins || !next.value.ends) {
+        while (running.length > 0) yield* oldest()
+        yield* decompressLong(restOfFrame(next.value, pieces))
+        continue
+      }
+      const result = decompressWhole(next.value.bytes)
+      // a failure is met when its turn comes; until then it must not count as unhandled
+      result.catch(() => undefined)
+      running.push({ frame: next.value.bytes, result })
+      if (running.length > THREADS) yield* oldest()
+    }
+    while (running.length > 0) yield* oldest()
+  } finally {
+    await pieces.return(undefined)
+  }
+}
+
+/** A frame, or a part of one that has more than WHOLE bytes. */
+interface Piece {
+  readonly bytes: Buffer
+  readonly begins: boolean
+  readonly ends: boolean
+}
+
+async function* piecesOf(source: AsyncIterable<Uint8Array>): AsyncGenerator<Piece, undefined> {
+  const walker = new ZstdFrameWalker()
+  let held: Uint8Array[] = []
+  let size = 0
+  let begins = true
+  const piece = (ends: boolean): Piece => {
+    const made = { bytes: Buffer.concat(held), begins, ends }
+    held = []
+    size = 0
+    begins = ends
+    return made
+  }
+  let given = false
+  for await (const chunk of source) {
+    let from = 0
+    for (const end of walker.push(chunk)) {
+      held.push(chunk.subarray(from, end))
+      from = end
+      yield piece(true)
+      given = true
+    }
+    if (from === chunk.length) continue
+    held.push(chunk.subarray(from))
+    size += chunk.length - from
+    if (size > WHOLE) yield piece(false)
+  }
+  walker.end()
+  if (!given) throw damaged('there is nothing')
+  return undefined
+}
+
+async function* restOfFrame(first: Piece, pieces: AsyncGenerator<Piece, undefined>): AsyncGenerator<Buffer> {
+  yield first.bytes
+  for (let { ends } = first; !ends; ) {
+    const next = await pieces.next()
+    if (next.done) return
+    yield next.value.bytes
+    ends = next.value.ends
+  }
+}
+
+/** The content of a frame; undefined when it is larger than WHOLE. */
+async function decompressWhole(frame: Buffer): Promise<Buffer | undefined> {
+  try {
+    return await decompressBlock(frame, { params: READ_PARAMS, chunkSize: BLOCK, maxOutputLength: WHOLE })
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') return undefined
+    throw namedDamage(thrown)
+  }
+}
+
+async function* decompressLong(frame: Iterable<Buffer> | AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  const engine = createZstdDecompress({ chunkSize: CHUNK, params: READ_PARAMS })
+  const feeding = pipeline(Readable.from(frame, { objectMode: true, highWaterMark: 1 }), engine)
   feeding.catch(() => undefined)
   try {
     for await (const chunk of engine as AsyncIterable<Buffer>) yield chunk
     await feeding
   } catch (thrown) {
-    if (broken !== undefined) throw broken
-    const { code, message } = thrown as NodeJS.ErrnoException
-    if (code?.startsWith('Z'))
-      throw new KvidxError('backup_corrupt', `the compressed data is damaged: ${message}`, {}, thrown)
-    throw thrown
+    throw namedDamage(thrown)
   } finally {
     engine.destroy()
   }
+}
+
+/** What the library says of damaged data; anything else as it is. */
+function namedDamage(thrown: unknown): unknown {
+  const { code, message } = thrown as NodeJS.ErrnoException
+  return code?.startsWith('Z') ? damaged(message, thrown) : thrown
+}
+
+function damaged(what: string, cause?: unknown): KvidxError {
+  return new KvidxError('backup_corrupt', `the compressed data is damaged: ${what}`, {}, cause)
 }

@@ -51,3 +51,8 @@ export function checkTuning(kind: EngineKind, tuning: EngineTuning): void {
   if (tuning.mapSize !== undefined && tuning.mapSizeLimit !== undefined && tuning.mapSize > tuning.mapSizeLimit)
     refuse(kind, 'mapSize', tuning.mapSize, `at most mapSizeLimit (${tuning.mapSizeLimit})`)
 }
+
+/** For an engine that is filled from empty and thrown away if that breaks off: nothing is synced on the way, and SQLite writes a page once instead of into a WAL first. */
+export function fillTuning(kind: EngineKind, tuning: Omit<EngineTuning, 'syncMode'> = {}): EngineTuning {
+  return { ...tuning, syncMode: 'Off', ...(kind === 'SQLite' && { journalMode: 'Delete' }) }
+}

@@ -13,6 +13,7 @@ import { formatPosition } from '../database/position.ts'
 import { encodeEpochs, encodeState, META } from '../database/state.ts'
 import type { EngineWriter, StoredRecord } from '../engine/engine.ts'
 import { openWriter } from '../engine/open.ts'
+import { fillTuning } from '../engine/settings.ts'
 import type { RecordSource } from '../format/source/record-source.ts'
 import { openSource } from '../format/source/source.ts'
 import type { Filled, FillProgress, FillTask } from './fill.ts'
@@ -32,7 +33,7 @@ export async function fillFromFile(
   await mkdir(task.scratch, { recursive: true, mode: 0o700 })
   const { source, close } = await open(task, clock, signal)
   try {
-    const writer = await openWriter({ ...task.engine, tuning: { ...task.engine.tuning, syncMode: 'Off' } })
+    const writer = await openWriter({ ...task.engine, tuning: fillTuning(task.engine.kind, task.engine.tuning) })
     const loader = new ImportLoader(writer, task.onDuplicate)
     try {
       for await (const batch of source.batches(signal)) {

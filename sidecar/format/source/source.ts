@@ -1,8 +1,9 @@
 import { createReadStream } from 'node:fs'
 import { open, readdir, stat } from 'node:fs/promises'
 import { pipeline } from 'node:stream/promises'
-import { createGunzip, createZstdDecompress } from 'node:zlib'
+import { createGunzip } from 'node:zlib'
 import { KvidxError } from '../../../src/common/errors.ts'
+import { decompress } from '../../backup/zstd.ts'
 import { type Compression, DETECT_BYTES, detectCompression, detectDirectory, detectFile } from './detect.ts'
 import { openExport } from './export-stream.ts'
 import type { RecordSource, SourceKind } from './record-source.ts'
@@ -58,7 +59,7 @@ async function openStream(
   let peeked = await peek(stream)
   try {
     const compression = detectCompression(peeked.start)
-    if (compression !== undefined) peeked = await peek(decompress(peeked, compression, name))
+    if (compression !== undefined) peeked = await peek(unpack(peeked, compression, name))
     const kind = expectKind(detectFile(peeked.start), options, name)
     if (kind === 'sqlite') {
       throw new KvidxError('invalid_body', `${name} is a SQLite database: give the path of its file, not a stream`)
@@ -132,14 +133,12 @@ async function peek(stream: AsyncIterable<Uint8Array>): Promise<Peeked> {
   }
 }
 
-async function* decompress(packed: Peeked, compression: Compression, name: string): AsyncGenerator<Uint8Array> {
-  const unpack = compression === 'gzip' ? createGunzip() : createZstdDecompress()
-  // its failure comes out of the loop below
-  const done = pipeline(packed.chunks(), unpack).catch(() => {})
+async function* unpack(packed: Peeked, compression: Compression, name: string): AsyncGenerator<Uint8Array> {
   try {
-    for await (const chunk of unpack) yield chunk as Uint8Array
+    yield* compression === 'gzip' ? gunzip(packed.chunks()) : decompress(packed.chunks())
   } catch (thrown) {
-    if (thrown instanceof KvidxError) throw thrown
+    const { code } = thrown as NodeJS.ErrnoException
+    if (code !== 'backup_corrupt' && !code?.startsWith('Z_')) throw thrown
     throw new KvidxError(
       'invalid_body',
       `${name}: the ${compression} data is damaged or cut off`,
@@ -147,8 +146,18 @@ async function* decompress(packed: Peeked, compression: Compression, name: strin
       thrown,
     )
   } finally {
-    unpack.destroy()
-    await done
     await packed.close()
+  }
+}
+
+async function* gunzip(packed: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const engine = createGunzip()
+  // its failure comes out of the loop below
+  const done = pipeline(packed, engine).catch(() => {})
+  try {
+    for await (const chunk of engine) yield chunk as Uint8Array
+  } finally {
+    engine.destroy()
+    await done
   }
 }

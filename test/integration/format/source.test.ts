@@ -82,6 +82,16 @@ test.each([
 
 test.each([
   ['gzip', gzipSync],
+  ['zstd', zstdCompressSync],
+] as const)('every part of %s files that were put together is read', async (_, pack) => {
+  const lines = Array.from({ length: 5 }, (_, i) => pack(Buffer.from(`{"key":"${i}","data":""}\n`)))
+  const packed = Buffer.concat([...lines, pack(Buffer.from('{"end":true,"count":"5","position":"1.1"}\n'))])
+  for (const size of [7, packed.length])
+    expect((await drain(await openSource(stream(packed, size), { maxDataBytes }))).length).toBe(5)
+})
+
+test.each([
+  ['gzip', gzipSync],
   // Node writes no checksum unless told to, zstd's own program does
   ['zstd', (bytes: Uint8Array) => zstdCompressSync(bytes, { params: { [constants.ZSTD_c_checksumFlag]: 1 } })],
 ] as const)('damaged or cut %s data is refused', async (_, pack) => {

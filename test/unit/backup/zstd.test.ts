@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
+import { zstdCompressSync } from 'node:zlib'
 import { describe, expect, it } from 'vitest'
 import { readAll } from '../../../sidecar/backup/store/body.ts'
 import { compress, decompress } from '../../../sidecar/backup/zstd.ts'
@@ -29,6 +30,21 @@ describe('compression', () => {
     expect(read.stdout.equals(plain)).toBe(true)
     const written = spawnSync('zstd', ['-19', '-c'], { input: plain.subarray(0, 6 * MIB), maxBuffer: 64 * MIB })
     expect((await expand(written.stdout)).equals(plain.subarray(0, 6 * MIB))).toBe(true)
+  })
+
+  it('reads files of any frames: small, large, skippable, of much that is alike', async () => {
+    const skippable = Buffer.from([0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3])
+    const parts = [
+      randomBytes(10),
+      Buffer.alloc(0),
+      randomBytes(9 * MIB),
+      randomBytes(3 * MIB),
+      Buffer.alloc(20 * MIB, 7),
+      randomBytes(1000),
+    ]
+    const stored = Buffer.concat([skippable, ...parts.flatMap(part => [zstdCompressSync(part), skippable])])
+    for (const size of [97_003, 1 << 20, 1 << 26])
+      expect((await expand(stored, size)).equals(Buffer.concat(parts)), String(size)).toBe(true)
   })
 
   it('refuses what is empty, cut off, damaged or followed by something', async () => {
