@@ -192,7 +192,7 @@ export class Protection {
       },
       snapshot: signal => snapshotOf(database, signal),
       consumers: () => database.consumers(),
-      setConsumer: (consumer, position) => database.registerConsumer(consumer, position),
+      setConsumer: (consumer, position, lease) => database.registerConsumer(consumer, position, lease),
       removeConsumer: consumer => database.removeConsumer(consumer),
       report: document => this.board.report(document),
       restore: request => this.#restores.run(request),

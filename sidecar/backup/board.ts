@@ -18,6 +18,8 @@ export interface BackupLine {
   readonly verification?: string
   readonly records?: number
   readonly storedBytes?: number
+  /** Its snapshot was cut, so it was read in so many key slices. */
+  readonly slices?: number
   readonly seconds?: number
   readonly error?: string
   readonly code?: string
@@ -242,6 +244,7 @@ function lineOf(document: Readonly<Record<string, unknown>>): BackupLine {
       {},
     ),
     ...number('storedBytes'),
+    ...number('slices'),
     ...(typeof count === 'number' && { records: count }),
   }
 }

@@ -10,7 +10,9 @@ const HEADER = 16
 const PART_HEADER = 8
 /** One part; the server's pieces have about 256 KiB, or one record. */
 const LARGEST_PART = 600 * 1024 * 1024
-const PART = { head: 1, records: 2, expiries: 3, end: 4 } as const
+/** Head and what ends it are documents. */
+const LARGEST_DOCUMENT = 16 * 1024 * 1024
+const PART = { head: 1, records: 2, expiries: 3, end: 4, cut: 5 } as const
 
 /** What the source recorded of the moment, and who it is. u64 as decimal strings. */
 export interface SnapshotHead {
@@ -41,12 +43,28 @@ interface SnapshotEnd {
   readonly expiryBytes: number
 }
 
+/** In the place of the trailer. */
+interface SnapshotCut {
+  readonly message: string
+}
+
 export interface SnapshotParts {
   readonly records: AsyncIterable<Uint8Array>
   readonly expiries: AsyncIterable<Uint8Array>
 }
 
+/** A snapshot that the database lets go of says so in its last part, since its reader has another way to go on. */
 export async function* encodeSnapshot(head: SnapshotHead, parts: SnapshotParts): AsyncGenerator<Uint8Array> {
+  try {
+    yield* encodeParts(head, parts)
+  } catch (thrown) {
+    if (!(thrown instanceof KvidxError) || thrown.code !== 'snapshot_cut') throw thrown
+    const cut = json({ message: thrown.message } satisfies SnapshotCut)
+    yield Buffer.concat([partHeader(PART.cut, cut.length), cut])
+  }
+}
+
+async function* encodeParts(head: SnapshotHead, parts: SnapshotParts): AsyncGenerator<Uint8Array> {
   const header = Buffer.alloc(HEADER)
   MAGIC.copy(header)
   header.writeUInt32LE(VERSION, 8)
@@ -69,7 +87,7 @@ export async function* encodeSnapshot(head: SnapshotHead, parts: SnapshotParts):
 
 /**
  * Reads the stream part by part: first `open`, then `records` to its end, then `expiries` to its end, which checks the trailer. Errors: invalid_body
- * when it is no snapshot, was cut, or is read in another order.
+ * when it is no snapshot, was broken off, or is read in another order; snapshot_cut when the database let go of it.
  */
 export class SnapshotReader implements SnapshotParts {
   readonly #source: AsyncIterator<Uint8Array>
@@ -87,9 +105,9 @@ export class SnapshotReader implements SnapshotParts {
     if (!header.subarray(0, 8).equals(MAGIC) || header.readUInt32LE(8) !== VERSION)
       throw broken('it is no snapshot of a known version')
     const part = await this.#peek()
-    if (part.kind !== PART.head || part.length > 16 * 1024 * 1024) throw broken('its head is missing')
+    if (part.kind !== PART.head) throw broken('its head is missing')
     this.#next = undefined
-    return JSON.parse((await this.#exactly(part.length)).toString()) as SnapshotHead
+    return this.#document<SnapshotHead>(part)
   }
 
   get records(): AsyncIterable<Uint8Array> {
@@ -111,8 +129,8 @@ export class SnapshotReader implements SnapshotParts {
       this.#expiryBytes += length
     })
     const part = await this.#peek()
-    if (part.kind !== PART.end || part.length > 1024) throw broken('its trailer is missing')
-    const end = JSON.parse((await this.#exactly(part.length)).toString()) as SnapshotEnd
+    if (part.kind !== PART.end) throw broken('its trailer is missing')
+    const end = await this.#document<SnapshotEnd>(part)
     if (end.recordBytes !== this.#recordBytes || end.expiryBytes !== this.#expiryBytes)
       throw broken(
         `it has ${this.#recordBytes} and ${this.#expiryBytes} bytes, its trailer says ${end.recordBytes} and ${end.expiryBytes}`,
@@ -140,8 +158,19 @@ export class SnapshotReader implements SnapshotParts {
     const header = await this.#exactly(PART_HEADER)
     const part = { kind: header.readUInt32LE(0), length: header.readUInt32LE(4) }
     if (part.length > LARGEST_PART) throw broken(`a part claims ${part.length} bytes`)
+    if (part.kind === PART.cut) throw new KvidxError('snapshot_cut', (await this.#document<SnapshotCut>(part)).message)
     this.#next = part
     return part
+  }
+
+  async #document<T>({ length }: { length: number }): Promise<T> {
+    if (length > LARGEST_DOCUMENT) throw broken(`a document claims ${length} bytes`)
+    const bytes = await this.#exactly(length)
+    try {
+      return JSON.parse(bytes.toString()) as T
+    } catch (thrown) {
+      throw broken(`a document is not JSON: ${(thrown as Error).message}`)
+    }
   }
 
   async #exactly(length: number): Promise<Buffer> {

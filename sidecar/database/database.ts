@@ -47,6 +47,8 @@ export interface ScanOptions {
   readonly descending: boolean
   /** At most so many records; undefined: all. */
   readonly limit?: number
+  /** Ends behind the record that brings them to so many bytes, 32 and the data of each; undefined: all. Not with formats that say at their beginning how much comes. */
+  readonly bytes?: number
   /** false: keys, term, cmd and expiry alone */
   readonly values: boolean
   readonly format: StreamFormat
@@ -128,8 +130,8 @@ export interface Database {
   /** Encoded commit frames after `since`, durable ones only; `log_trimmed` when the log does not reach back. Ends at the newest unless `follow`. */
   changes(since: Position, follow: boolean, signal: AbortSignal): AsyncIterable<Uint8Array>
 
-  /** Named consumers pin the log. */
-  registerConsumer(name: string, position: Position): Promise<void>
+  /** Named consumers pin the log. @param lease after so many milliseconds it is forgotten; undefined: never */
+  registerConsumer(name: string, position: Position, lease?: number): Promise<void>
   removeConsumer(name: string): Promise<void>
 
   /** Starts a task, or joins the one that runs. Progress is in `tasks`. */

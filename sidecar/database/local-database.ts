@@ -333,8 +333,10 @@ export class LocalDatabase implements Database {
     return followChanges(this, this.session(), since, follow, signal)
   }
 
-  async registerConsumer(name: string, position: Position): Promise<void> {
-    await this.session().writer.call('setConsumer', { name, position, seen: this.#clock.now() })
+  async registerConsumer(name: string, position: Position, lease?: number): Promise<void> {
+    const seen = this.#clock.now()
+    const until = lease === undefined ? {} : { until: seen + lease }
+    await this.session().writer.call('setConsumer', { name, position, seen, ...until })
   }
 
   /** What follows the present position is another branch from here on. @param behind the new epoch is above this one, too */

@@ -32,6 +32,7 @@ export function recordSlices(
 ): () => Slice {
   const { options, now } = spec
   const limit = options.limit ?? Number.POSITIVE_INFINITY
+  const most = options.bytes ?? Number.POSITIVE_INFINITY
   const countHeader =
     options.format === 'binary'
       ? {
@@ -46,6 +47,8 @@ export function recordSlices(
   const encoder = createEncoder(options.format, { values: options.values, ...countHeader })
   let { start, end } = options.range
   let written = 0
+  let bytes = 0
+  const enough = () => written >= limit || bytes >= most
   let began = false
   let exhausted = start > end || limit === 0
   return () => {
@@ -61,11 +64,12 @@ export function recordSlices(
         if (options.stored || isVisible(record, now)) {
           encoder.append(record)
           written++
+          bytes += CANONICAL_HEADER + record.data.length
         }
-        stopped = written >= limit || encoder.length >= ENCODER_CHUNK || seen >= SLICE_RECORDS
+        stopped = enough() || encoder.length >= ENCODER_CHUNK || seen >= SLICE_RECORDS
         return !stopped
       })
-      exhausted = !stopped || written >= limit || last === undefined || last === (options.descending ? start : end)
+      exhausted = !stopped || enough() || last === undefined || last === (options.descending ? start : end)
       if (last !== undefined && !exhausted) {
         if (options.descending) end = last - 1n
         else start = last + 1n

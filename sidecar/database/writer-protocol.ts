@@ -24,8 +24,10 @@ export interface WriterOpened {
   readonly epochs: readonly EpochRecord[]
 }
 
-/** Consumers of the change log by name. */
-export type Consumers = Readonly<Record<string, { readonly position: string; readonly seen: number }>>
+/** Consumers of the change log by name. One with `until` (Unix ms) is forgotten then. */
+export type Consumers = Readonly<
+  Record<string, { readonly position: string; readonly seen: number; readonly until?: number }>
+>
 
 /** What a scan found less what the counters said, at one position. Whatever was committed since, the counters are off by just this. */
 export type CounterDifference = ScanTotals
@@ -65,7 +67,7 @@ export interface WriterCalls {
   configure: [{ log: WriterData['log'] }, Record<string, never>]
   /** Drops the oldest frames, whoever needs them, until the log has about `bytes`. */
   shrinkLog: [{ bytes: number }, Record<string, never>]
-  setConsumer: [{ name: string; position?: Position; seen: number }, Record<string, never>]
+  setConsumer: [{ name: string; position?: Position; seen: number; until?: number }, Record<string, never>]
   consumers: [Record<string, never>, Consumers]
   close: [Record<string, never>, Record<string, never>]
 }

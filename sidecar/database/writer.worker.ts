@@ -297,9 +297,9 @@ const calls: {
     enterEpoch(reason, time, undefined, behind)
     return { epochs }
   },
-  setConsumer: ({ name, position, seen }) => {
-    const { [name]: _, ...rest } = consumers
-    const next: Consumers = position ? { ...rest, [name]: { position: formatPosition(position), seen } } : rest
+  setConsumer: ({ name, position, ...times }) => {
+    const { [name]: _, ...rest } = liveConsumers()
+    const next: Consumers = position ? { ...rest, [name]: { position: formatPosition(position), ...times } } : rest
     engine.transact(transaction => transaction.putMeta(META.consumers, Buffer.from(JSON.stringify(next))))
     consumers = next
     return {}
@@ -313,7 +313,7 @@ const calls: {
     dropFrames(Number(committer.state.logBytes) - bytes, true)
     return {}
   },
-  consumers: () => consumers,
+  consumers: liveConsumers,
   close: () => {
     endFreeze()
     engine.close()
@@ -398,8 +398,14 @@ function trimLog(): void {
   if (overIdle || overMax) dropFrames(bytes - (overMax ? logBounds.maxBytes : logBounds.idleBytes), overMax)
 }
 
+/** Without those whose lease has run out: what a job left behind that was killed. */
+function liveConsumers(): Consumers {
+  const now = Date.now()
+  return Object.fromEntries(Object.entries(consumers).filter(([, { until }]) => until === undefined || until > now))
+}
+
 function slowestConsumer(): bigint {
-  return Object.values(consumers)
+  return Object.values(liveConsumers())
     .map(consumer => parsePosition(consumer.position, 'consumer').seq)
     .reduce((least, seq) => (seq < least ? seq : least), committer.state.position.seq)
 }

@@ -9,6 +9,7 @@ import {
 import { type Backup, type LineageCatalog, readBackup, readLineage } from '../backup/catalog.ts'
 import type { BackupKind, Home } from '../backup/layout.ts'
 import { chooseParent } from '../backup/parent.ts'
+import { fromSlices } from '../backup/sliced-source.ts'
 import type { SnapshotSource } from '../backup/snapshot-source.ts'
 import { readFile } from '../backup/stored-file.ts'
 import { verifyBackup } from '../backup/verify.ts'
@@ -40,6 +41,8 @@ export interface BackupJobResult {
   readonly type?: BackupKind
   /** Why an increment became Full. */
   readonly fallback?: string
+  /** Of a Full: the database let no snapshot be held, so it was read in so many key slices. */
+  readonly slices?: number
   readonly lineage?: string
   /** epoch.seq */
   readonly position?: string
@@ -143,6 +146,7 @@ interface Made {
   /** What the source recorded; undefined when the backup was there already. */
   readonly recorded: SourceRecord | undefined
   readonly fallback?: string
+  readonly slices?: number
 }
 
 async function make(
@@ -201,7 +205,38 @@ async function full(
   request: BackupJobRequest,
   progress: JobProgress,
 ): Promise<Made> {
-  const snapshot = await client.snapshot()
+  try {
+    return await store(context, home, request, await client.snapshot(), progress)
+  } catch (thrown) {
+    if (!(thrown instanceof KvidxError) || thrown.code !== 'snapshot_cut') throw thrown
+  }
+  // the disk must not fill for a backup: what is given up was one moment, what comes now is put together of many
+  const options = { directory: `${request.scratch}/slices`, progress, signal: context.signal }
+  try {
+    const database = await client.slices(`backup/${request.name}`.slice(0, 128))
+    return await fromSlices(database, options, async (source, slices) => ({
+      ...(await store(context, home, request, source, progress)),
+      slices,
+    }))
+  } catch (thrown) {
+    if (!(thrown instanceof KvidxError) || thrown.code !== 'log_trimmed') throw thrown
+    throw new KvidxError(
+      'log_trimmed',
+      `no snapshot can be held (limits.snapshotGrowth), and changes were trimmed from the log before they were replayed (changeLog.maxSize): one of them must be larger, or fewer changes be made during the backup; ${thrown.message}`,
+      thrown.details,
+      thrown,
+    )
+  }
+}
+
+/** Releases the snapshot. */
+async function store(
+  context: BackupContext,
+  home: Home,
+  request: BackupJobRequest,
+  snapshot: SnapshotSource,
+  progress: JobProgress,
+): Promise<Made> {
   const total = 24 + 32 * Number(snapshot.state.count) + Number(snapshot.state.dataBytes)
   const source: SnapshotSource = {
     ...snapshot,
@@ -245,8 +280,12 @@ function consumerOf(schedule: string): string {
   return `schedule/${schedule}`
 }
 
-function describeBackup(context: BackupContext, { backup, fallback }: Made) {
-  return { ...describeStored(backup, context.store.location), ...(fallback !== undefined && { fallback }) }
+function describeBackup(context: BackupContext, { backup, fallback, slices }: Made) {
+  return {
+    ...describeStored(backup, context.store.location),
+    ...(fallback !== undefined && { fallback }),
+    ...(slices !== undefined && { slices }),
+  }
 }
 
 async function* counted(

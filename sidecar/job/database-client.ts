@@ -1,12 +1,20 @@
+import { KvidxError } from '../../src/common/errors.ts'
 import type { BackupResult, SourceRecord } from '../backup/backup.ts'
 import { epochsOf } from '../backup/manifest.ts'
+import type { KeySlice, SlicedDatabase } from '../backup/sliced-source.ts'
 import type { ChangesSource, SnapshotSource } from '../backup/snapshot-source.ts'
 import { SNAPSHOT_TYPE, type SnapshotHead, SnapshotReader } from '../backup/snapshot-stream.ts'
 import type { DatabaseState, EpochRecord } from '../database/database.ts'
 import { CHANGE_FILE_HEADER, checkChangeFileHeader, FrameSplitter, readFrameHeader } from '../database/frame.ts'
 import type { Position } from '../database/operation.ts'
 import { formatPosition, parsePosition } from '../database/position.ts'
-import type { EngineKind } from '../engine/engine.ts'
+import type { EngineKind, KeyRange, StoredRecord } from '../engine/engine.ts'
+import { createDecoder } from '../format/decode.ts'
+
+/** Far above any limit a database can be given. */
+const LARGEST_DATA = 512 * 1024 * 1024
+/** The change log is kept for a job that reads in slices so long without a word from it. */
+const SLICES_LEASE = '15m'
 
 /** One HTTP answer, as far as it is needed here. */
 export interface CallerAnswer {
@@ -94,6 +102,22 @@ export class DatabaseClient {
     }
   }
 
+  /** For a database that had to let go of its snapshot. The change log is held from here on, in the name of the consumer. */
+  async slices(consumer: string): Promise<SlicedDatabase> {
+    const head = (await (await this.#caller.call('GET', '/v1/admin/source')).json()) as unknown as SnapshotHead
+    const state = stateOf(head)
+    const hold = (position: Position) => this.setConsumer(consumer, position, SLICES_LEASE)
+    await hold(state.position)
+    const { maxKey } = (await (await this.#caller.call('GET', '/v1/stats')).json()) as { maxKey?: string }
+    return {
+      ...{ lineage: head.lineage, ...describe(head), state, hold },
+      maxKey: maxKey === undefined ? undefined : BigInt(maxKey),
+      slice: (range, bytes) => this.#slice(range, bytes),
+      frames: since => this.#frames(since),
+      letGo: () => this.#removeConsumer(consumer),
+    }
+  }
+
   /** Commits behind a position. */
   changes(info: SourceInfo, since: Position): ChangesSource {
     const { lineage, epochs, engine, engineVersion } = info
@@ -119,8 +143,9 @@ export class DatabaseClient {
     return undefined
   }
 
-  async setConsumer(name: string, position: Position): Promise<void> {
-    const query = { name, position: formatPosition(position) }
+  /** @param lease a duration, after which the database forgets it */
+  async setConsumer(name: string, position: Position, lease?: string): Promise<void> {
+    const query = { name, position: formatPosition(position), lease }
     await (await this.#caller.call('PUT', '/v1/admin/consumers', { query })).bytes()
   }
 
@@ -128,6 +153,29 @@ export class DatabaseClient {
     const body = Buffer.from(JSON.stringify(document))
     const headers = { 'content-type': 'application/json' }
     await (await this.#caller.call('PUT', '/v1/admin/backup-report', { body, headers })).bytes()
+  }
+
+  async #removeConsumer(name: string): Promise<void> {
+    await (await this.#caller.call('DELETE', '/v1/admin/consumers', { query: { name } })).bytes()
+  }
+
+  async #slice({ start, end }: KeyRange, bytes: number): Promise<KeySlice> {
+    const answer = await this.#caller.call('GET', '/v1/admin/snapshot', {
+      query: { start: String(start), end: String(end), bytes },
+      headers: { accept: 'application/x-ndjson' },
+      long: true,
+    })
+    const records: StoredRecord[] = []
+    const decoder = createDecoder('ndjson', { maxDataBytes: LARGEST_DATA }, record => records.push(record))
+    try {
+      for await (const chunk of answer.body) decoder.push(chunk)
+    } catch (thrown) {
+      if (thrown instanceof KvidxError) throw thrown
+      // a stream that was cut has no words left; if it is the server that is gone, the next call says so
+      throw new KvidxError('snapshot_cut', `a key slice broke off: ${(thrown as Error).message}`, {}, thrown)
+    }
+    decoder.end()
+    return { records, position: parsePosition(decoder.position ?? '', 'position') }
   }
 
   async *#frames(since: Position): AsyncGenerator<Uint8Array> {

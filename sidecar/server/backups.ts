@@ -88,14 +88,15 @@ const NAME = parameter.required(parameter.text('name of the consumer', 128))
 const SET_CONSUMER = {
   name: NAME,
   position: parameter.required(parameter.position('it has everything up to this position')),
+  lease: parameter.duration('it is forgotten when it was not registered again for so long; default: never'),
 }
 const REMOVE_CONSUMER = { name: NAME }
 
 async function putConsumer(exchange: Exchange): Promise<void> {
-  const { name = '', position } = parseQuery(exchange.query, SET_CONSUMER)
+  const { name = '', position, lease } = parseQuery(exchange.query, SET_CONSUMER)
   refuseBody(exchange)
   if (!position) throw invalidParameter('position', 'position is missing')
-  await servicesOf(exchange).setConsumer(name, position)
+  await servicesOf(exchange).setConsumer(name, position, lease === undefined ? undefined : Number(lease))
   exchange.answer(204, exchange.database.state.position, [])
 }
 

@@ -14,7 +14,8 @@ export interface AdminServices {
   /** Release it. */
   snapshot(signal: AbortSignal): Promise<SnapshotSource>
   consumers(): Promise<Readonly<Record<string, { readonly position: string; readonly seen: number }>>>
-  setConsumer(name: string, position: Position): Promise<void>
+  /** @param lease milliseconds */
+  setConsumer(name: string, position: Position, lease?: number): Promise<void>
   removeConsumer(name: string): Promise<void>
   /** A job tells how its work ended. */
   report(document: Readonly<Record<string, unknown>>): void

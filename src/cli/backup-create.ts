@@ -92,6 +92,7 @@ export function describeResult(result: BackupJobResult): string {
     phase: result.phase,
     type: result.type,
     'became Full': result.fallback,
+    'key slices': result.slices,
     position: result.position,
     records: result.records,
     'data size': result.dataBytes === undefined ? undefined : formatBytes(result.dataBytes),

@@ -56,6 +56,7 @@ export const backupStatus = block(
     storedBytes: count('Size in the store, bytes.'),
     size: line('storedBytes for people.', 32),
     digest: line('Content digest, 32 hex digits.', 32),
+    slices: count('Its snapshot was cut (limits.snapshotGrowth), so it was read in so many key slices.'),
     location: line('Where it lies.', 1024),
     type: optional(words(BACKUP_TYPES, { description: 'What it became: an Incremental may have become Full.' })),
     consistency: optional(

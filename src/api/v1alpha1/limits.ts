@@ -52,7 +52,7 @@ export const limits = defaultBlock(
     snapshotGrowth: defaults(
       quantity({
         description:
-          'What the WAL or map may grow by while one scan or backup holds its snapshot, 1Mi to 64Ti or a percentage of the free space.',
+          'What the WAL or map may grow by while one scan or backup holds its snapshot, 1Mi to 64Ti or a percentage of the free space. Past it a scan is cut, and a Full goes on in key slices.',
         min: '1Mi',
         max: '64Ti',
         percent: true,

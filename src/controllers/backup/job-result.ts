@@ -45,6 +45,7 @@ export function parseJobResult(text: string): JobResult {
       storedBytes,
       size: storedBytes === undefined ? undefined : formatBytes(storedBytes),
       digest: line(result.digest, 32),
+      slices: count(result.slices),
       location: line(result.location, 1024),
       type: BACKUP_TYPES.find(known => known === (result.type ?? result.kind)) as BackupType | undefined,
       parent: parentName(line(result.parent, 256)),

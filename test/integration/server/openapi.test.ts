@@ -75,6 +75,15 @@ describe('the OpenAPI document', () => {
     }
   })
 
+  test('says how a snapshot is read in slices', () => {
+    const { parameters } = document.paths['/v1/admin/snapshot'].get
+    expect(parameters.map(({ name, required }: Json) => [name, required ?? false])).toEqual(
+      ['start', 'end', 'startExclusive', 'endExclusive', 'bytes'].map(name => [name, false]),
+    )
+    const lease = document.paths['/v1/admin/consumers'].put.parameters.find(({ name }: Json) => name === 'lease')
+    expect(lease.schema).toMatchObject({ type: 'string' })
+  })
+
   test('each documented address exists: nobody answers 404 no_such_route or 405', async () => {
     const { url } = await startForTest()
     for (const [path, methods] of Object.entries<Json>(document.paths))

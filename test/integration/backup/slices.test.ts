@@ -1,0 +1,166 @@
+import { randomBytes } from 'node:crypto'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { fromSlices } from '../../../sidecar/backup/sliced-source.ts'
+import { changesOf, FrameSplitter } from '../../../sidecar/database/frame.ts'
+import type { LocalDatabase } from '../../../sidecar/database/local-database.ts'
+import type { Operation } from '../../../sidecar/database/operation.ts'
+import { formatPosition } from '../../../sidecar/database/position.ts'
+import { EVERY_KEY } from '../../../sidecar/engine/engine.ts'
+import { decodeStream } from '../../../sidecar/format/decode.ts'
+import { random } from '../../support/random.ts'
+import { sidecarHere, temporaryDirectory } from '../../support/sidecar-here.ts'
+import { type Call, cutSnapshots, hookedClient } from './hooked-client.ts'
+
+const MIB = 1024 * 1024
+
+type Model = Map<bigint, { data: string; expiresAt: bigint }>
+
+async function contentOf(records: AsyncIterable<Uint8Array>, expiries: AsyncIterable<Uint8Array>): Promise<Model> {
+  const found: Model = new Map()
+  for await (const batch of decodeStream(records, 'binary', { maxDataBytes: 1000 }))
+    for (const { key, data } of batch) found.set(key, { data: Buffer.from(data).toString(), expiresAt: 0n })
+  const chunks: Uint8Array[] = []
+  for await (const chunk of expiries) chunks.push(chunk)
+  for (const frame of new FrameSplitter().push(Buffer.concat(chunks).subarray(16)))
+    for (const change of changesOf(frame))
+      if (change.kind === 'expiry') found.set(change.key, { ...found.get(change.key)!, expiresAt: change.expiresAt })
+  return found
+}
+
+/** Writes of every kind to few keys, at the lowest, highest and middle of all; a model has what came of each. */
+class Writer {
+  readonly states = new Map<string, Model>()
+  readonly #model: Model = new Map()
+  readonly #database: LocalDatabase
+  readonly #next: () => number
+
+  constructor(database: LocalDatabase, seed: number) {
+    this.#database = database
+    this.#next = random(seed)
+  }
+
+  async write(): Promise<void> {
+    const operations = Array.from({ length: 1 + this.#below(3) }, () => this.#operation())
+    const { position } = await this.#database.write({ operations })
+    this.states.set(formatPosition(position), new Map(this.#model))
+  }
+
+  #below(limit: number): number {
+    return Math.floor(this.#next() * limit)
+  }
+
+  #key(): bigint {
+    const small = BigInt(this.#below(24))
+    return [small, small, EVERY_KEY.end - small, (1n << 63n) + small][this.#below(4)]!
+  }
+
+  #operation(): Operation {
+    const model = this.#model
+    const key = this.#key()
+    const text = `${this.#below(1000)}`.repeat(1 + this.#below(8))
+    const old = model.get(key)
+    const expiresAt = 4_000_000_000_000n + BigInt(this.#below(1000))
+    // an expiry needs a record, or the whole request does nothing
+    switch (old ? this.#below(9) : 2 + this.#below(7)) {
+      case 0:
+        model.set(key, { ...old!, expiresAt })
+        return { op: 'expiry', key, expiry: { at: expiresAt } }
+      case 1:
+        model.set(key, { ...old!, expiresAt: 0n })
+        return { op: 'expiry', key }
+      case 2:
+        model.set(key, { data: (old?.data ?? '') + text, expiresAt: old?.expiresAt ?? 0n })
+        return { op: 'append', key, term: 0n, cmd: 0n, data: Buffer.from(text) }
+      case 3: {
+        const end = key + BigInt(this.#below(5))
+        const range = { start: key, end: end > EVERY_KEY.end ? EVERY_KEY.end : end }
+        for (const known of model.keys()) if (known >= range.start && known <= range.end) model.delete(known)
+        return { op: 'removeRange', range }
+      }
+      case 4:
+        model.set(key, { data: text, expiresAt })
+        return { op: 'put', key, term: 1n, cmd: 2n, data: Buffer.from(text), expiry: { at: expiresAt } }
+      case 5:
+      case 6:
+        model.delete(key)
+        return { op: 'remove', key }
+      default:
+        model.set(key, { data: text, expiresAt: 0n })
+        return { op: 'put', key, term: 1n, cmd: 2n, data: Buffer.from(text) }
+    }
+  }
+}
+
+test.each(['SQLite', 'LMDB', 'RocksDB'] as const)(
+  '%s: key slices and the changes beside them make the database at one moment, whatever is written meanwhile',
+  { timeout: 120_000 },
+  async engine => {
+    const { sidecar } = await sidecarHere({
+      engine,
+      spec: { monitoring: { logLevel: 'Error' }, tuning: { syncMode: 'Normal' } },
+    })
+    const url = await sidecar.serving
+    const { database } = sidecar
+    const directory = join(temporaryDirectory(), 'slices')
+    let most = 0
+    await fc.assert(
+      fc.asyncProperty(
+        fc.nat(),
+        fc.nat({ max: 60 }),
+        fc.nat({ max: 4 }),
+        fc.integer({ min: 1, max: 400 }),
+        async (seed, first, busy, sliceBytes) => {
+          await database.write({ operations: [{ op: 'removeRange', range: EVERY_KEY }] })
+          const writer = new Writer(database, seed)
+          for (let n = 0; n <= first; n++) await writer.write()
+          const before = async ({ path }: Call) => {
+            if (path !== '/v1/admin/consumers') for (let n = 0; n < busy; n++) await writer.write()
+          }
+          const client = await hookedClient(url, { before })
+          const slicing = await client.slices('backup/test')
+          await fromSlices(slicing, { directory, progress: () => {}, sliceBytes }, async (source, slices) => {
+            const wanted = writer.states.get(formatPosition(source.state.position))!
+            expect(await contentOf(source.records(), source.expiries())).toEqual(
+              new Map([...wanted].sort(([a], [b]) => (a < b ? -1 : 1))),
+            )
+            expect(source.state).toMatchObject({
+              count: BigInt(wanted.size),
+              expiring: BigInt([...wanted.values()].filter(its => its.expiresAt > 0n).length),
+            })
+            most = Math.max(most, slices)
+          })
+          expect(await database.consumers()).toEqual({})
+        },
+      ),
+      { numRuns: 25 },
+    )
+    expect(most).toBeGreaterThan(10)
+  },
+)
+
+test('a slice that is cut is read again in smaller ones', async () => {
+  const { sidecar } = await sidecarHere({ spec: { monitoring: { logLevel: 'Error' } } })
+  const url = await sidecar.serving
+  const { database } = sidecar
+  for (let key = 0n; key < 24n; key++)
+    await database.write({ operations: [{ op: 'put', key, term: 0n, cmd: 0n, data: randomBytes(MIB) }] })
+  const asked: number[] = []
+  const client = await hookedClient(url, {
+    before: async ({ slice, query }) => {
+      if (slice) asked.push(Number(query.bytes) / MIB)
+    },
+    // more was asked for than the buffers on the way hold, so it is still being read
+    answered: async ({ slice }, answer) => {
+      if (slice && asked.length <= 2) cutSnapshots(database)
+      return answer
+    },
+  })
+  const options = { directory: join(temporaryDirectory(), 'slices'), progress: () => {}, sliceBytes: 64 * MIB }
+  const { digest, slices } = await fromSlices(await client.slices('backup/test'), options, async (source, count) => ({
+    digest: source.state.digest,
+    slices: count,
+  }))
+  expect({ digest, slices, asked }).toEqual({ digest: database.state.digest, slices: 2, asked: [64, 32, 16, 32] })
+})
