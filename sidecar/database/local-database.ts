@@ -389,6 +389,11 @@ export class LocalDatabase implements Database {
     await this.session().writer.call('setConsumer', { name, seen: this.#clock.now() })
   }
 
+  /** Whoever was last seen before `seenBefore` (Unix ms) pins the log no longer, until it registers again. Returns their names. */
+  lapseConsumers(seenBefore: number): Promise<readonly string[]> {
+    return this.session().writer.call('lapseConsumers', { seenBefore })
+  }
+
   runTask(
     name: TaskName,
     parameters: Readonly<Record<string, string>>,

@@ -24,9 +24,12 @@ export interface WriterOpened {
   readonly epochs: readonly EpochRecord[]
 }
 
-/** Consumers of the change log by name. One with `until` (Unix ms) is forgotten then. */
+/** Consumers of the change log by name. One with `until` (Unix ms) is forgotten then; one that is `lapsed` pins nothing until it comes back. */
 export type Consumers = Readonly<
-  Record<string, { readonly position: string; readonly seen: number; readonly until?: number }>
+  Record<
+    string,
+    { readonly position: string; readonly seen: number; readonly until?: number; readonly lapsed?: boolean }
+  >
 >
 
 /** What a scan found less what the counters said, at one position. Whatever was committed since, the counters are off by just this. */
@@ -68,6 +71,8 @@ export interface WriterCalls {
   /** Drops the oldest frames, whoever needs them, until the log has about `bytes`. */
   shrinkLog: [{ bytes: number }, Record<string, never>]
   setConsumer: [{ name: string; position?: Position; seen: number; until?: number }, Record<string, never>]
+  /** Consumers last seen before `seenBefore` (Unix ms) pin the log no longer. Answers who does not. */
+  lapseConsumers: [{ seenBefore: number }, readonly string[]]
   consumers: [Record<string, never>, Consumers]
   close: [Record<string, never>, Record<string, never>]
 }

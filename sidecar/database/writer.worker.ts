@@ -299,10 +299,18 @@ const calls: {
   },
   setConsumer: ({ name, position, ...times }) => {
     const { [name]: _, ...rest } = liveConsumers()
-    const next: Consumers = position ? { ...rest, [name]: { position: formatPosition(position), ...times } } : rest
-    engine.transact(transaction => transaction.putMeta(META.consumers, Buffer.from(JSON.stringify(next))))
-    consumers = next
+    keepConsumers(position ? { ...rest, [name]: { position: formatPosition(position), ...times } } : rest)
     return {}
+  },
+  lapseConsumers: ({ seenBefore }) => {
+    const live = Object.entries(liveConsumers())
+    const due = live.filter(([, { lapsed, seen }]) => !lapsed && seen < seenBefore)
+    if (due.length > 0) {
+      const gone = due.map(([name, consumer]) => [name, { ...consumer, lapsed: true }])
+      keepConsumers({ ...Object.fromEntries(live), ...Object.fromEntries(gone) })
+      trimLog()
+    }
+    return live.filter(([name]) => consumers[name]?.lapsed).map(([name]) => name)
   },
   configure: given => {
     logBounds = given.log
@@ -404,8 +412,14 @@ function liveConsumers(): Consumers {
   return Object.fromEntries(Object.entries(consumers).filter(([, { until }]) => until === undefined || until > now))
 }
 
+function keepConsumers(next: Consumers): void {
+  engine.transact(transaction => transaction.putMeta(META.consumers, Buffer.from(JSON.stringify(next))))
+  consumers = next
+}
+
 function slowestConsumer(): bigint {
   return Object.values(liveConsumers())
+    .filter(({ lapsed }) => !lapsed)
     .map(consumer => parsePosition(consumer.position, 'consumer').seq)
     .reduce((least, seq) => (seq < least ? seq : least), committer.state.position.seq)
 }

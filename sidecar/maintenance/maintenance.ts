@@ -1,5 +1,5 @@
 import type { Logger } from 'pino'
-import type { Registry } from 'prom-client'
+import { Gauge, type Registry } from 'prom-client'
 import type { DynamicConfig } from '../../src/api/v1alpha1/sidecar-config.ts'
 import type { Clock } from '../../src/common/clock.ts'
 import type { LocalDatabase } from '../database/local-database.ts'
@@ -15,6 +15,7 @@ import { SpaceKeeper } from './space-keeper.ts'
 import { TaskBoard } from './task-board.ts'
 import { type CheckPolicy, checkpointTask, checkTask, compactTask, expireTask, vacuumTask } from './tasks.ts'
 import { TrimmedConsumers } from './trimmed-consumers.ts'
+import { UnseenConsumers } from './unseen-consumers.ts'
 import { registerVolumeMetrics } from './volume-metrics.ts'
 import { type VolumeStatus, VolumeWatch } from './volume-watch.ts'
 
@@ -42,6 +43,7 @@ export class Maintenance {
   readonly #gate: ExpiryGate
   readonly #notices: Notices
   readonly #trimmed: TrimmedConsumers
+  readonly #unseen: UnseenConsumers
   readonly #log: Logger
   readonly #stopping = new AbortController()
   readonly #loops: Promise<void>[] = []
@@ -63,6 +65,7 @@ export class Maintenance {
     this.#growth = new Growth(database.layout)
     this.#notices = new Notices(database, clock)
     this.#trimmed = new TrimmedConsumers(database, log)
+    this.#unseen = new UnseenConsumers(database, clock, log)
     this.#gate = new ExpiryGate(database, settings, clock)
     const maintenance = () => settings.dynamic.maintenance
     this.#board = new TaskBoard(
@@ -127,11 +130,25 @@ export class Maintenance {
   /** Members of `/status`. */
   status(): Record<string, unknown> {
     const trimmed = this.#trimmed.names
-    return { volume: this.#volumeStatus(), ...(trimmed.length > 0 && { trimmedConsumers: trimmed }) }
+    const unseen = this.#unseen.names
+    return {
+      volume: this.#volumeStatus(),
+      ...(trimmed.length > 0 && { trimmedConsumers: trimmed }),
+      ...(unseen.length > 0 && { unseenConsumers: unseen }),
+    }
   }
 
   register(registry: Registry): void {
     registerVolumeMetrics(registry, () => this.#volumeStatus())
+    const unseen = this.#unseen
+    new Gauge({
+      name: 'kvidx_change_log_unseen_consumers',
+      help: 'Consumers that the change log waits for no longer, because they did not come back',
+      registers: [registry],
+      collect() {
+        this.set(unseen.names.length)
+      },
+    })
   }
 
   #volumeStatus(): VolumeStatus {
@@ -212,6 +229,7 @@ export class Maintenance {
     const gone = await this.#volume.look(quarantine, now)
     if (gone.length > 0) this.#log.info({ quarantine: gone }, 'removed old files from quarantine')
     await this.#database.refreshRecovery()
+    if (now !== undefined && this.#database.ready) await this.#unseen.look(now)
   }
 
   /** Does something at once and then again and again; a failure is logged and does not end it. */
