@@ -1,5 +1,5 @@
 import type { Logger } from 'pino'
-import { Gauge, type Registry } from 'prom-client'
+import type { Registry } from 'prom-client'
 import type { DynamicConfig } from '../../src/api/v1alpha1/sidecar-config.ts'
 import type { Clock } from '../../src/common/clock.ts'
 import type { LocalDatabase } from '../database/local-database.ts'
@@ -15,7 +15,7 @@ import { SpaceKeeper } from './space-keeper.ts'
 import { TaskBoard } from './task-board.ts'
 import { type CheckPolicy, checkpointTask, checkTask, compactTask, expireTask, vacuumTask } from './tasks.ts'
 import { TrimmedConsumers } from './trimmed-consumers.ts'
-import { UnseenConsumers } from './unseen-consumers.ts'
+import { registerUnseenConsumers, UnseenConsumers } from './unseen-consumers.ts'
 import { registerVolumeMetrics } from './volume-metrics.ts'
 import { type VolumeStatus, VolumeWatch } from './volume-watch.ts'
 
@@ -140,15 +140,7 @@ export class Maintenance {
 
   register(registry: Registry): void {
     registerVolumeMetrics(registry, () => this.#volumeStatus())
-    const unseen = this.#unseen
-    new Gauge({
-      name: 'kvidx_change_log_unseen_consumers',
-      help: 'Consumers that the change log waits for no longer, because they did not come back',
-      registers: [registry],
-      collect() {
-        this.set(unseen.names.length)
-      },
-    })
+    registerUnseenConsumers(registry, () => this.#unseen.names.length)
   }
 
   #volumeStatus(): VolumeStatus {

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino'
+import { Gauge, type Registry } from 'prom-client'
 import type { Clock } from '../../src/common/clock.ts'
 import type { LocalDatabase } from '../database/local-database.ts'
 
@@ -42,4 +43,15 @@ export class UnseenConsumers {
         )
     this.#names = names
   }
+}
+
+export function registerUnseenConsumers(registry: Registry, count: () => number): void {
+  new Gauge({
+    name: 'kvidx_change_log_unseen_consumers',
+    help: 'Consumers that the change log waits for no longer, because they did not come back',
+    registers: [registry],
+    collect() {
+      this.set(count())
+    },
+  })
 }

@@ -4,6 +4,7 @@ import type { Registry } from 'prom-client'
 import { describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { BackupBoard } from '../../../sidecar/backup/board.ts'
+import { registerUnseenConsumers } from '../../../sidecar/maintenance/unseen-consumers.ts'
 import { registerVolumeMetrics } from '../../../sidecar/maintenance/volume-metrics.ts'
 import { ServerMetrics } from '../../../sidecar/server/metrics.ts'
 import { ROUTES } from '../../../sidecar/server/routes.ts'
@@ -35,6 +36,7 @@ new BackupBoard(
   () => undefined,
   () => undefined,
 ).register(server.registry)
+registerUnseenConsumers(server.registry, () => 0)
 registerVolumeMetrics(server.registry, () => ({ size: 1, free: 1, quarantine: { entries: 0, bytes: 0 } }))
 const operator = new KubeMetrics()
 registerProcessMetrics(operator.registry)
