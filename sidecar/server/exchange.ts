@@ -130,10 +130,10 @@ export class Exchange {
       return
     }
     if (position) headers.push('kvidx-position', formatPosition(position))
-    if (status !== 204 && status !== 304)
-      headers.push('content-length', String(body === undefined ? 0 : Buffer.byteLength(body)))
-    if (typeof body === 'object' && body.byteLength > LARGE) {
-      this.#answerLarge(status, headers, body)
+    const length = body === undefined ? 0 : Buffer.byteLength(body)
+    if (status !== 204 && status !== 304) headers.push('content-length', String(length))
+    if (body !== undefined && length > LARGE) {
+      this.#answerLarge(status, headers, typeof body === 'string' ? Buffer.from(body) : body)
       return
     }
     if (this.hasBody && !this.req.complete) this.#answerBeforeBody(status, headers, body)
@@ -143,7 +143,7 @@ export class Exchange {
       if (typeof body === 'object' && body.byteLength <= SMALL) res.end(latin1(body), 'latin1')
       else res.end(body)
     }
-    this.done(status < 400 ? 'ok' : status < 500 ? 'rejected' : 'failed')
+    this.done(outcomeOf(status))
   }
 
   /** Sends a JSON document; every bigint in it becomes a decimal string. */
@@ -219,14 +219,16 @@ export class Exchange {
   #positionOf(error: KvidxError): Position | undefined {
     if (this.route.rights === 'none' || error.code === 'unauthorized' || error.code === 'forbidden') return undefined
     if (error.code === 'unknown_outcome') return undefined
+    // no engine, no state: what stands in its place is no position of this database
+    if (this.database.engineVersion === '') return undefined
     return error instanceof Refusal && error.position ? error.position : this.database.state.position
   }
 
-  /** Errors: overloaded, unless something was written. */
+  /** Errors: overloaded, unless something was written or the answer is itself an error. */
   #answerLarge(status: number, headers: string[], body: Uint8Array): void {
     const { res, context } = this
     const more = Math.max(0, body.byteLength - this.#reserved)
-    if (this.#written) context.bodies.takeAnyway(more)
+    if (this.#written || status >= 400) context.bodies.takeAnyway(more)
     else context.bodies.take(more)
     res.once('close', () => context.bodies.give(more))
     res.writeHead(status, headers)
@@ -240,7 +242,7 @@ export class Exchange {
         if (!res.write(piece)) return
       }
       res.end()
-      this.done('ok')
+      this.done(outcomeOf(status))
     }
     res.on('drain', send)
     res.once('close', () => {
@@ -297,6 +299,10 @@ export class Refusal extends KvidxError {
     this.headers = also.headers ?? {}
     this.position = also.position
   }
+}
+
+function outcomeOf(status: number): Outcome {
+  return status < 400 ? 'ok' : status < 500 ? 'rejected' : 'failed'
 }
 
 function latin1(bytes: Uint8Array): string {

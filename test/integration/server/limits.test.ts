@@ -1,7 +1,14 @@
-import { describe, expect, test } from 'vitest'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { databaseConfig } from '../../../sidecar/database/config.ts'
+import { LocalDatabase } from '../../../sidecar/database/local-database.ts'
 import type { Operation } from '../../../sidecar/database/operation.ts'
+import { startServers } from '../../../sidecar/server/servers.ts'
+import { systemClock } from '../../../src/common/clock.ts'
 import { KvidxError } from '../../../src/common/errors.ts'
-import { call, RawConnection, startForTest } from './harness.ts'
+import { call, RawConnection, silent, startForTest } from './harness.ts'
 
 /** Every bound has an answer; afterwards the database is as it was, and the connection or at least the process serves on. */
 
@@ -270,6 +277,92 @@ describe('a client that does not read', () => {
       expect(await connection.untilClosed()).not.toMatch(/\r\n0\r\n\r\n$/)
     }
     expect((await call(`${url}/v1/count`)).json.count).toBe('40')
+  })
+})
+
+describe('large JSON answers', () => {
+  const MIB = 1024 * 1024
+  const limits = { bufferedBytes: 12 * MIB, idleTimeout: 3000 }
+  const GET_JSON = 'GET /v1/records/1 HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n'
+  const ops = JSON.stringify({
+    ops: [
+      { op: 'delete', key: 1, return: 'previous' },
+      { op: 'put', key: 1, ifMatch: '*' },
+    ],
+  })
+  const BATCH = `POST /v1/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${ops.length}\r\n\r\n${ops}`
+  const start = async () => {
+    const running = await startForTest({ limits })
+    await running.database.write({
+      operations: [{ op: 'put', key: 1n, term: 0n, cmd: 0n, data: new Uint8Array(4 * MIB) }],
+    })
+    const json = () => call(`${running.url}/v1/records/1`, 'GET', { headers: { accept: 'application/json' } })
+    return { ...running, json }
+  }
+
+  test.each([
+    ['of a record', GET_JSON],
+    ['of a batch that was not done', BATCH],
+  ])('%s hold memory within the bound, and a client that does not read them is let go', async (_, request) => {
+    const { url, json } = await start()
+    const slow: RawConnection[] = []
+    const began = performance.now()
+    for (let i = 0; i < 8; i++) {
+      const connection = await RawConnection.open(url)
+      connection.socket.pause()
+      // more than the kernel takes in the client's place
+      slow.push(connection.send(request).send(request).send(request))
+    }
+    await expect.poll(async () => (await json()).status, { timeout: 3000, interval: 10 }).toBe(429)
+    // others are served
+    expect((await call(`${url}/v1/count`)).json.count).toBe('1')
+    await expect.poll(async () => (await json()).status, { timeout: 10_000, interval: 50 }).toBe(200)
+    expect(performance.now() - began).toBeGreaterThan(limits.idleTimeout)
+    for (const { socket } of slow) socket.resume()
+    await expect.poll(() => slow.some(({ closed }) => closed), { timeout: 3000, interval: 50 }).toBe(true)
+    for (const { received } of slow) expect(received.length).toBeLessThan(2 * 5.5 * MIB)
+  })
+
+  test('that are read are whole, and counted as what they are', async () => {
+    const { url, json, servers } = await start()
+    for (let i = 0; i < 5; i++) {
+      const answer = await json()
+      expect([answer.status, answer.json.data.length]).toEqual([200, Math.ceil((4 * MIB) / 3) * 4])
+      const refused = await call(`${url}/v1/batch`, 'POST', {
+        headers: { 'content-type': 'application/json' },
+        body: ops,
+      })
+      expect(refused.status).toBe(412)
+      expect(refused.json).toMatchObject({ code: 'condition_failed', operation: 1 })
+      expect(refused.json.results[0].previous.data).toHaveLength(Math.ceil((4 * MIB) / 3) * 4)
+    }
+    const metrics = await (await fetch(`${servers.opsAddress}/metrics`)).text()
+    expect(metrics).toMatch(/duration_seconds_count\{operation="batch",outcome="rejected"\} 5$/m)
+  })
+})
+
+describe('before the engine is open', () => {
+  test('no position is claimed', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'server-unopened-'))
+    onTestFinished(() => rm(directory, { recursive: true, force: true }))
+    const database = new LocalDatabase(
+      databaseConfig({ name: 'orders', engine: 'SQLite', dataDirectory: directory }),
+      systemClock,
+      silent,
+    )
+    const servers = await startServers(
+      database,
+      { data: { host: '127.0.0.1', port: 0 }, operations: { host: '127.0.0.1', port: 0 } },
+      silent,
+    )
+    onTestFinished(() => servers.close())
+    const read = () => call(`${servers.dataAddress}/v1/records/1`)
+    const early = await read()
+    expect([early.status, early.json.code, early.headers.get('kvidx-position')]).toEqual([503, 'not_ready', null])
+    await database.open(new AbortController().signal)
+    onTestFinished(() => database.close())
+    const late = await read()
+    expect([late.status, late.headers.get('kvidx-position')]).toEqual([404, '1.0'])
   })
 })
 
