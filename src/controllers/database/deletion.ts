@@ -1,5 +1,6 @@
-import type { Finding } from '../../api/v1alpha1/conditions.ts'
+import { type Finding, findCondition } from '../../api/v1alpha1/conditions.ts'
 import type { KvidxDatabase } from '../../api/v1alpha1/kvidx-database.ts'
+import { KubeApiError } from '../../kube/api-error.ts'
 import { controllerOf, type KubeObject, type Resource } from '../../kube/object.ts'
 import { PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS, VOLUME_SNAPSHOTS } from '../../kube/resources.ts'
 import { FINALIZER, keptLabelsOf } from './names.ts'
@@ -117,6 +118,25 @@ export function planDeletion(observed: Observed): DeletionPlan {
     .filter(claim => !isLeaving(claim))
     .map(claim => removal(PERSISTENT_VOLUME_CLAIMS, claim, `deletionPolicy ${policy}`))
   return { actions, findings: waiting('removing the volumes'), done: actions.length === 0 }
+}
+
+/**
+ * Why the API server will not take the final snapshot, where only a person can mend that: a driver's API that is not installed, a right that is missing, an
+ * object that is refused. Undefined: the retries of the queue may help. Pure.
+ */
+export function snapshotRefusal(actions: readonly Action[], failure: unknown): string | undefined {
+  if (!actions.some(({ kind, resource }) => kind === 'create' && resource === VOLUME_SNAPSHOTS)) return undefined
+  if (!(failure instanceof KubeApiError) || ![400, 403, 404, 422].includes(failure.status)) return undefined
+  return failure.status === 404
+    ? 'this cluster has no VolumeSnapshot API (volumesnapshots.snapshot.storage.k8s.io/v1)'
+    : `the VolumeSnapshot is refused: ${failure.message}`
+}
+
+/** ms until the next try: as long again as it has been blocked, 5 s to 5 min. A change of the spec is looked at at once. Pure. */
+export function blockedDelay({ status }: KvidxDatabase, now: number): number {
+  const known = findCondition(status?.conditions, 'Stalled')
+  const since = known?.reason === 'DeletionBlocked' ? Date.parse(known.lastTransitionTime) : now
+  return Math.min(Math.max(now - since, 5000), 300_000)
 }
 
 function isLeaving({ metadata }: KubeObject): boolean {

@@ -12,7 +12,7 @@ import type { KubeApi } from '../../kube/api.ts'
 import { isConflict, isNamespaceTerminating, isNotFound, undefinedIfMissing } from '../../kube/api-error.ts'
 import type { ReconcileResult } from '../../kube/controller.ts'
 import type { RuntimeLog } from '../../kube/log.ts'
-import { controllerOf, type KubeObject } from '../../kube/object.ts'
+import { controllerOf, type KubeObject, keyOf } from '../../kube/object.ts'
 import type { EventRecorder } from '../../kube/recorder.ts'
 import {
   CRON_JOBS,
@@ -30,7 +30,15 @@ import { type BackupStatusOutput, backupStatus, shippingOf } from './backup-stat
 import { type DatabaseCache, observe } from './cache.ts'
 import { planCatalog, sharedClass } from './catalog.ts'
 import { planClone } from './clone.ts'
-import { finalSnapshotName, hasFinalizer, leavesPodsAlone, planDeletion, wantsFinalizer } from './deletion.ts'
+import {
+  blockedDelay,
+  finalSnapshotName,
+  hasFinalizer,
+  leavesPodsAlone,
+  planDeletion,
+  snapshotRefusal,
+  wantsFinalizer,
+} from './deletion.ts'
 import { engineFindings, readiness } from './health.ts'
 import { planHibernation } from './hibernation.ts'
 import { DATABASE_LABEL, FINALIZER, isDataClaim } from './names.ts'
@@ -263,16 +271,14 @@ export class DatabaseReconciler {
     const plan = planDeletion(observed)
     const outcome = await carryOut(api, plan.actions, database.metadata.uid ?? '', signal)
     if (outcome.error !== undefined) {
-      const { message } = outcome.error as Error
-      const blocked = {
-        type: 'Stalled',
-        status: 'True',
-        reason: 'DeletionBlocked',
-        values: { detail: message },
-      } as const
+      const refusal = snapshotRefusal(plan.actions, outcome.error)
+      const detail = refusal ?? (outcome.error as Error).message
+      const blocked = { type: 'Stalled', status: 'True', reason: 'DeletionBlocked', values: { detail } } as const
       if (!isConflict(outcome.error))
         await this.#status.write(database, withFindings(database, [...plan.findings, blocked], clock.now()), signal)
-      throw outcome.error
+      if (refusal === undefined) throw outcome.error
+      this.#options.log.info({ database: keyOf(database.metadata), reason: refusal }, 'deletion waits')
+      return { requeueAfter: blockedDelay(database, clock.now()) }
     }
     if (plan.done && !(await this.#nothingLeft(database, observed, signal))) return { requeueAfter: 500 }
     if (plan.done) {

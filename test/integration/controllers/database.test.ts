@@ -4,6 +4,7 @@ import { DATABASES } from '../../../src/controllers/database/resource.ts'
 import type { KubeClient } from '../../../src/kube/client.ts'
 import {
   CONFIG_MAPS,
+  EVENTS,
   NAMESPACES,
   PERSISTENT_VOLUME_CLAIMS,
   PODS,
@@ -334,10 +335,28 @@ describe.skipIf(missing)('the database controller on a real API server', () => {
   }, 60_000)
 
   it('waits with Snapshot where none can be taken, says why, and goes on with another policy', async () => {
+    const failures = async () =>
+      (await operator.metrics.reconciles.get()).values.find(({ labels }) => labels.result === 'error')?.value ?? 0
     await made('snap', { storage: { size: '1Gi', deletionPolicy: 'Snapshot' } })
+    const failed = await failures()
     await api.delete(DATABASES, { namespace, name: 'snap' })
     const seen = await reason(api, namespace, 'snap', 'Stalled', 'DeletionBlocked')
-    expect(conditionOf(seen, 'Stalled')?.message).toMatch(/volumesnapshots/)
+    expect(conditionOf(seen, 'Stalled')?.message).toMatch(/this cluster has no VolumeSnapshot API/)
+    // no failed reconcile: that would be a stack in the log each time, and a retry after milliseconds
+    await new Promise(resolve => setTimeout(resolve, 3000))
+    const asked = (await operator.metrics.requests.get()).values.find(
+      ({ labels }) => labels.verb === 'create' && labels.resource === 'volumesnapshots',
+    )
+    expect(asked).toMatchObject({ labels: { code: '404' } })
+    expect(asked?.value).toBeLessThanOrEqual(3)
+    expect(await failures()).toBe(failed)
+    const told = await eventually(
+      () => api.list<Any>(EVENTS, { namespace }),
+      ({ items }) => items.some(event => event.reason === 'DeletionBlocked' && event.regarding?.name === 'snap'),
+    )
+    const events = told.items.filter(event => event.reason === 'DeletionBlocked' && event.regarding?.name === 'snap')
+    expect(events).toHaveLength(1)
+    expect(events[0]).toMatchObject({ type: 'Warning', note: expect.stringContaining('VolumeSnapshot API') })
     expect(await find(api, PERSISTENT_VOLUME_CLAIMS, namespace, 'data-snap-0')).toBeDefined()
     await api.patch(DATABASES, { namespace, name: 'snap' }, { spec: { storage: { deletionPolicy: 'Retain' } } })
     await gone('snap')

@@ -1,13 +1,16 @@
 import { describe, expect, test } from 'vitest'
 import {
+  blockedDelay,
   finalSnapshotName,
   hasFinalizer,
   leavesPodsAlone,
   planDeletion,
+  snapshotRefusal,
   wantsFinalizer,
 } from '../../../../src/controllers/database/deletion.ts'
 import type { Observed } from '../../../../src/controllers/database/observed.ts'
 import { planAll } from '../../../../src/controllers/database/plan.ts'
+import { KubeApiError } from '../../../../src/kube/api-error.ts'
 import type { KubeObject } from '../../../../src/kube/object.ts'
 import { claim, findingsInWords, inWords, type Mutable, scene } from './scene.ts'
 
@@ -147,6 +150,32 @@ describe('deletion', () => {
     const { said, plan } = deletion('Snapshot', noSet, noPods, snapshot({ error: { message: 'no class' } }))
     expect(said).toEqual([...DELETING, 'Stalled=True/DeletionBlocked'])
     expect(plan.findings.at(-1)?.values?.detail).toContain('no class')
+  })
+
+  test.each([
+    [404, 'this cluster has no VolumeSnapshot API (volumesnapshots.snapshot.storage.k8s.io/v1)'],
+    [403, 'the VolumeSnapshot is refused: no'],
+    [422, 'the VolumeSnapshot is refused: no'],
+    [409, undefined],
+    [503, undefined],
+    [0, undefined],
+  ])('HTTP %s to the snapshot: a person must mend it, or the queue tries again', (status, refusal) => {
+    const failure = new KubeApiError({ status, reason: '', message: 'no' })
+    expect(snapshotRefusal(deletion('Snapshot', noSet, noPods).plan.actions, failure)).toBe(refusal)
+    expect(snapshotRefusal(deletion('Delete', noSet, noPods).plan.actions, failure)).toBeUndefined()
+  })
+
+  test.each([
+    ['DeletionBlocked', 0, 5000],
+    ['DeletionBlocked', 60_000, 60_000],
+    ['DeletionBlocked', 86_400_000, 300_000],
+    ['NameConflict', 86_400_000, 5000],
+  ])('stalled by %s for %s ms: the next try in %s', (reason, age, delay) => {
+    const now = Date.parse('2026-11-23T12:00:00Z')
+    const lastTransitionTime = new Date(now - age).toISOString()
+    const { observed } = deletion('Snapshot')
+    const conditions = [{ type: 'Stalled', status: 'True' as const, reason, message: '', lastTransitionTime }]
+    expect(blockedDelay({ ...observed.database, status: { conditions } }, now)).toBe(delay)
   })
 
   test('never deletes a claim of backups', () => {
