@@ -98,14 +98,15 @@ export async function runBackupJob(
       })
       if (verification.result !== 'Verified') throw verificationError(backup, verification)
       result = { ...done, verification: 'Verified', verifiedAt: verification.completedAt }
-      if (backup.kind === 'Full') {
-        const where = { scratch: request.scratch, engine: info.engine }
-        const increments = await verifyNewIncrements(context, client, home, where, progress)
-        if (increments.length > 0) result = { ...result, increments }
-      }
     } else {
       await readBack(context, backup, progress)
       result = { ...done, verification: 'Skipped' }
+    }
+    // also where the Full itself is not verified: nothing else would ever judge them, if no Full is
+    if (backup.kind === 'Full') {
+      const where = { scratch: request.scratch, engine: info.engine }
+      const increments = await verifyNewIncrements(context, client, home, where, progress)
+      if (increments.length > 0) result = { ...result, increments }
     }
     await moveClaims(client, request, backup)
   } catch (thrown) {

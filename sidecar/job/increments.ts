@@ -21,7 +21,7 @@ const REPLAYS = 4
 
 /**
  * The increments that were not judged yet are replayed from the Full that they build on, those of one Full by one replay, and compared: an increment is not verified
- * when it is made, but at the next verified Full or drill. Never rejects: what it finds is about them, not about the work that it comes along with.
+ * when it is made, but at the next Full or drill. Never rejects: what it finds is about them, not about the work that it comes along with.
  */
 export async function verifyNewIncrements(
   context: BackupContext,

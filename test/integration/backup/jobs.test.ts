@@ -253,14 +253,35 @@ describe('increments', () => {
     expect(json((await of('create', 'third')).out).increments).toBeUndefined()
   })
 
-  test('before a Full that was not verified are verified with those behind it, each from its own Full', async () => {
+  test('are verified at a Full that is not verified, too, and on top of it', async () => {
     await increment('old')
     await increment('older')
-    expect(json((await of('create', 'quick', '--no-verify')).out).increments).toBeUndefined()
+    const quick = json((await of('create', 'quick', '--no-verify')).out)
+    expect(quick).toMatchObject({ phase: 'Completed', verification: 'Skipped' })
+    expect(quick.increments.map(({ name }: { name: string }) => name)).toEqual(['older', 'old'])
+    expect(await results()).toMatchObject({ old: 'Verified', older: 'Verified', quick: 'Skipped' })
     await increment('young')
     const made = json((await of('create', 'fourth')).out)
-    expect(made.increments.map(({ name }: { name: string }) => name)).toEqual(['young', 'older', 'old'])
-    expect(await results()).toMatchObject({ old: 'Verified', older: 'Verified', young: 'Verified' })
+    expect(made.increments.map(({ name }: { name: string }) => name)).toEqual(['young'])
+    expect(await results()).toMatchObject({ young: 'Verified', quick: 'Skipped' })
+    const { verification } = json((await of('show', 'young')).out)
+    expect(verification.chain).toEqual([expect.stringMatching(/-quick$/), expect.stringMatching(/-young$/)])
+  })
+
+  test('on a Full that nobody verified are refuted by its damage, which is named', async () => {
+    expect((await of('create', 'unproven', '--no-verify')).code).toBe(0)
+    await increment('upon')
+    const { path } = json((await of('show', 'unproven')).out)
+    const file = join(other.backups, path, 'records.kvidx.zst')
+    const bytes = readFileSync(file)
+    bytes[bytes.length >> 1]! ^= 1
+    writeFileSync(file, bytes)
+    const made = json((await of('create', 'fifth', '--no-verify')).out)
+    expect(made).toMatchObject({ phase: 'Completed', verification: 'Skipped' })
+    expect(made.increments).toEqual([
+      expect.objectContaining({ name: 'upon', result: 'Failed', error: expect.stringContaining('-unproven') }),
+    ])
+    expect(await results()).toMatchObject({ upon: 'Failed', unproven: 'Skipped' })
   })
 
   test('that are damaged are named at a drill, do not make it a failure of the drill, and do not hold up those before them', async () => {
