@@ -5,9 +5,10 @@ import type { DatabaseState } from '../database/database.ts'
 import { formatDigest } from '../database/digest.ts'
 import { changesOf, FrameSplitter, readFrameHeader } from '../database/frame.ts'
 import type { Position } from '../database/operation.ts'
+import { packedStream, packStretch } from '../database/packed-stream.ts'
 import { formatPosition } from '../database/position.ts'
 import type { ScanTotals } from '../database/reader-protocol.ts'
-import { expirySlices, recordSlices, type Slice, storedBounds, totalsOf } from '../database/record-stream.ts'
+import { expirySlices, storedBounds, totalsOf } from '../database/record-stream.ts'
 import {
   type EngineSnapshot,
   type EngineWriter,
@@ -262,17 +263,19 @@ function compare(found: ScanTotals, recorded: DatabaseState): ScanTotals {
 
 function sourceOf(database: SlicedDatabase, snapshot: EngineSnapshot, state: DatabaseState): SnapshotSource {
   const { lineage, epochs, engine, engineVersion } = database
-  const all = { range: EVERY_KEY, descending: false, values: true, format: 'binary', stored: true } as const
+  // at once, so that none is under way when the snapshot is released
+  const lane = async (range: KeyRange, buffer?: ArrayBuffer) => packStretch(snapshot, range, undefined, buffer)
   return {
     ...{ lineage, epochs, engine, engineVersion, state },
     ...storedBounds(snapshot),
-    records: () => chunksOf(recordSlices(snapshot, state, { kind: 'records', options: all, now: 0n })),
-    expiries: () => chunksOf(expirySlices(snapshot, state)),
+    records: () => packedStream([lane], EVERY_KEY, Number(state.count)),
+    expiries: () => expiriesOf(snapshot, state),
     release: () => {},
   }
 }
 
-async function* chunksOf(next: () => Slice): AsyncGenerator<Uint8Array> {
+async function* expiriesOf(snapshot: EngineSnapshot, state: DatabaseState): AsyncGenerator<Uint8Array> {
+  const next = expirySlices(snapshot, state)
   for (let end = false; !end; ) {
     const slice = next()
     end = slice.end

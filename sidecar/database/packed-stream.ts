@@ -1,5 +1,5 @@
 import { KvidxError } from '../../src/common/errors.ts'
-import type { KeyRange } from '../engine/engine.ts'
+import type { EngineSnapshot, KeyRange } from '../engine/engine.ts'
 import { binaryHeader, checkBinaryCount } from '../format/binary-writer.ts'
 import type { ScanOptions } from './database.ts'
 
@@ -34,6 +34,27 @@ interface Stretch {
 /** Whole records in key order: what the engines can pack, and reads so much that every thread shall take part. */
 export function isPacked({ format, descending, limit }: ScanOptions): boolean {
   return format === 'binary' && !descending && limit === undefined
+}
+
+/** What a lane does. */
+export function packStretch(
+  snapshot: EngineSnapshot,
+  range: KeyRange,
+  visibleAt: bigint | undefined,
+  buffer: ArrayBuffer = new ArrayBuffer(PACK_CHUNK),
+): PackedChunk {
+  let target = new Uint8Array(buffer)
+  let packed = snapshot.pack(range, visibleAt, target)
+  if (packed.bytes === 0 && packed.needed > target.length) {
+    // a record larger than a chunk has one of its own
+    target = new Uint8Array(packed.needed)
+    packed = snapshot.pack(range, visibleAt, target)
+  }
+  return {
+    chunk: target.subarray(0, packed.bytes),
+    records: packed.records,
+    ...(packed.next !== undefined && { next: packed.next }),
+  }
 }
 
 export async function* packedStream(

@@ -5,7 +5,7 @@ import { stepBack } from '../../src/common/priority.ts'
 import type { EngineSnapshot } from '../engine/engine.ts'
 import { openReader } from '../engine/open.ts'
 import type { DatabaseState } from './database.ts'
-import { PACK_CHUNK } from './packed-stream.ts'
+import { packStretch } from './packed-stream.ts'
 import type { FromReader, ReaderCalls, ReaderData, SnapshotCalls, ToReader } from './reader-protocol.ts'
 import {
   countStored,
@@ -115,20 +115,8 @@ function run(message: ToReader & { type: 'call' }): unknown {
 
 /** One stretch of a parallel stream; the chunk is transferred. */
 function pack(id: number, snapshot: number | undefined, { range, visibleAt, buffer }: SnapshotCalls['pack'][0]): void {
-  let target = new Uint8Array(buffer ?? new ArrayBuffer(PACK_CHUNK))
-  const { snapshot: view } = snapshotOf(snapshot)
-  let packed = view.pack(range, visibleAt, target)
-  if (packed.bytes === 0 && packed.needed > target.length) {
-    // a record larger than a chunk has one of its own
-    target = new Uint8Array(packed.needed)
-    packed = view.pack(range, visibleAt, target)
-  }
-  const value = {
-    chunk: target.subarray(0, packed.bytes),
-    records: packed.records,
-    ...(packed.next !== undefined && { next: packed.next }),
-  }
-  post({ type: 'result', id, value }, [target.buffer])
+  const value = packStretch(snapshotOf(snapshot).snapshot, range, visibleAt, buffer)
+  post({ type: 'result', id, value }, [value.chunk.buffer])
 }
 
 /** A slice a turn, so that the other jobs of this thread go on. */

@@ -117,7 +117,7 @@ export class BackupSchedules {
       print(`backup ${schedule.name} failed: ${result.error ?? 'the job gave no result'}`)
       return
     }
-    const what = `${result.type} at ${result.position}, ${result.records} records, ${formatBytes(Number(result.storedBytes))}`
+    const what = `${result.type} at ${result.position}, ${result.records} records, ${formatBytes(Number(result.storedBytes))}${result.slices === undefined ? '' : `, read in ${result.slices} key slices`}`
     const why = result.fallback === undefined ? '' : ` (instead of an increment: ${result.fallback})`
     print(`backup ${result.name}: ${what}, ${String(result.verification).toLowerCase()}, ${seconds} s${why}`)
     if (schedule.type === 'Full') {

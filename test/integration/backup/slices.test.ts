@@ -99,7 +99,7 @@ test.each(['SQLite', 'LMDB', 'RocksDB'] as const)(
   async engine => {
     const { sidecar } = await sidecarHere({
       engine,
-      spec: { monitoring: { logLevel: 'Error' }, tuning: { syncMode: 'Normal' } },
+      spec: { monitoring: { logLevel: 'Error' } },
     })
     const url = await sidecar.serving
     const { database } = sidecar
@@ -134,7 +134,7 @@ test.each(['SQLite', 'LMDB', 'RocksDB'] as const)(
           expect(await database.consumers()).toEqual({})
         },
       ),
-      { numRuns: 25 },
+      { numRuns: 15 },
     )
     expect(most).toBeGreaterThan(10)
   },
