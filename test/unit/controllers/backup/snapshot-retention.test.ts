@@ -72,9 +72,24 @@ describe('VolumeSnapshots that retention lets go', () => {
     expect(result.every(name => name.includes('hourly'))).toBe(true)
   })
 
-  test('are counted by lineage: a new one takes nothing of an old one', () => {
-    const old = hours(3, { schedule: 'disk', lineage: 'l0', verification: 'Verified' })
-    expect(gone([...old, ...hours(7, { schedule: 'disk' }, 10)], 7)).toEqual([])
+  test('are counted by lineage: a new one takes nothing of an old one, until it has as many as are kept', () => {
+    const old = hours(3, { schedule: 'disk', lineage: 'l0', verification: 'Skipped' })
+    const later = hours(7, { schedule: 'disk' }, 10)
+    expect(gone([...old, ...later.slice(1)], 7)).toEqual([])
+    expect(gone([...old, ...later.with(3, { ...(later[3] as Taken), verification: 'Failed' })], 7)).not.toContain(
+      nameOf(old[0] as Taken),
+    )
+    // then the newest of the old one is left
+    expect(gone([...old, ...later], 7)).toEqual(old.slice(0, 2).map(nameOf))
+  })
+
+  test('are, of a lineage that has ended, neither its newest proof nor those by hand, nor counted with another schedule', () => {
+    const proof: Taken = { hour: 0, schedule: 'disk', lineage: 'l0', verification: 'Verified' }
+    const old = [proof, ...hours(3, { schedule: 'disk', lineage: 'l0', verification: 'Pending' }, 1)]
+    const byHand = hours(2, { lineage: 'l0' }, 5)
+    const weekly = hours(2, { schedule: 'weekly', lineage: 'l0' }, 7)
+    const later = hours(7, { schedule: 'disk' }, 10)
+    expect(gone([...old, ...byHand, ...weekly, ...later], 7)).toEqual(old.slice(1, 3).map(nameOf))
   })
 
   test('are never the only one that was proven', () => {
@@ -90,7 +105,7 @@ describe('VolumeSnapshots that retention lets go', () => {
     expect(gone([...refuted, later], 7)).toEqual(refuted.map(nameOf).toSorted())
   })
 
-  test('leave, of every lineage and schedule, the newest that were not refuted, and of every lineage the newest proof', () => {
+  test('leave, of every lineage and schedule, the newest that were not refuted (one of a lineage that has ended), and of every lineage the newest proof', () => {
     const taken = fc.record({
       schedule: fc.constantFrom('hourly', 'weekly', undefined),
       lineage: fc.constantFrom('l0', 'l1'),
@@ -109,7 +124,15 @@ describe('VolumeSnapshots that retention lets go', () => {
             const good = ready.filter(
               one => one.lineage === lineage && one.schedule === schedule && one.verification !== 'Failed',
             )
-            for (const one of good.slice(-keep)) expect(left).toContain(one)
+            const last = ready.findLast(one => one.lineage === lineage && one.schedule === schedule)
+            const later = ready.filter(
+              one =>
+                one.lineage !== lineage &&
+                one.schedule === schedule &&
+                one.verification !== 'Failed' &&
+                one.hour > (last?.hour ?? 0),
+            )
+            for (const one of good.slice(later.length >= keep ? -1 : -keep)) expect(left).toContain(one)
           }
         }
         for (const one of all) if (!ready.includes(one)) expect(left).toContain(one)
