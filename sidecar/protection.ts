@@ -4,6 +4,7 @@ import type { DynamicConfig } from '../src/api/v1alpha1/sidecar-config.ts'
 import type { Clock } from '../src/common/clock.ts'
 import { BackupBoard } from './backup/board.ts'
 import { ContinuousBackup } from './backup/continuous.ts'
+import { LastDrill } from './backup/last-drill.ts'
 import type { Home } from './backup/layout.ts'
 import { snapshotOf } from './backup/snapshot-source.ts'
 import { configuredStore, storeUrl } from './backup/store/settings.ts'
@@ -30,6 +31,7 @@ export class Protection {
   readonly #clock: Clock
   readonly #log: Logger
   readonly #restores: RestoreRunner
+  readonly #drills: LastDrill
   #config: BackupConfig
   #continuous: ContinuousBackup | undefined
   #bootstrapping: BootstrapStatus | undefined
@@ -44,11 +46,13 @@ export class Protection {
     this.#log = log
     this.#config = config
     this.#continuous = this.#newContinuous()
+    this.#drills = new LastDrill(database.layout)
     this.board = new BackupBoard(
       clock,
       log,
       () => this.#url,
       () => this.#continuous,
+      () => this.#config && isSuspended(this.#config),
     )
     this.#restores = new RestoreRunner(database, {
       store: () => this.#config && configuredStore(this.#config),
@@ -100,6 +104,8 @@ export class Protection {
 
   /** The database is open and nobody writes yet. */
   async settle(): Promise<void> {
+    const drill = await this.#drills.read(this.#database.lineage)
+    if (drill) this.board.report(drill)
     await this.#continuous?.settle(STORE_PATIENCE)
   }
 
@@ -194,7 +200,15 @@ export class Protection {
       consumers: () => database.consumers(),
       setConsumer: (consumer, position, lease) => database.registerConsumer(consumer, position, lease),
       removeConsumer: consumer => database.removeConsumer(consumer),
-      report: document => this.board.report(document),
+      report: async document => {
+        this.board.report(document)
+        if (document.kind !== 'drill') return
+        await this.#drills
+          .write(database.lineage, document)
+          .catch((error: unknown) =>
+            this.#log.warn({ err: error }, 'the result of the drill is lost at the next start'),
+          )
+      },
       restore: request => this.#restores.run(request),
       cancelRestore: () => this.#restores.cancel(),
       get restoreStatus() {
@@ -207,4 +221,9 @@ export class Protection {
       },
     }
   }
+}
+
+/** Nothing runs by schedule, though something is set to. */
+function isSuspended({ suspend, schedules }: NonNullable<BackupConfig>): boolean {
+  return suspend || (schedules.length > 0 && schedules.every(schedule => schedule.suspend))
 }

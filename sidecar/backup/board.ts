@@ -52,6 +52,7 @@ export class BackupBoard {
   readonly #log: Logger
   readonly #url: () => string | undefined
   readonly #continuous: () => ContinuousBackup | undefined
+  readonly #suspended: () => boolean | undefined
   #successful: BackupLine | undefined
   #verified: BackupLine | undefined
   #failed: BackupLine | undefined
@@ -67,11 +68,13 @@ export class BackupBoard {
     log: Logger,
     url: () => string | undefined,
     continuous: () => ContinuousBackup | undefined,
+    suspended: () => boolean | undefined = () => undefined,
   ) {
     this.#clock = clock
     this.#log = log
     this.#url = url
     this.#continuous = continuous
+    this.#suspended = suspended
   }
 
   /** A job ended. What it tells is checked loosely: it is for display. */
@@ -163,6 +166,10 @@ export class BackupBoard {
       now => now.lastSuccessful?.storedBytes,
     )
     gauge('kvidx_backup_failures', 'Backups that failed since the process began', now => now.failures)
+    gauge('kvidx_backup_suspended', '1 while all schedules of backups are suspended', () => {
+      const suspended = this.#suspended()
+      return suspended === undefined ? undefined : Number(suspended)
+    })
     gauge(
       'kvidx_backup_rpo_seconds',
       'Age of the oldest acknowledged write that is not in the store',

@@ -117,7 +117,7 @@ async function putReport(exchange: Exchange): Promise<void> {
   }
   if (typeof document !== 'object' || document === null || Array.isArray(document))
     throw new KvidxError('invalid_body', 'the report is not a JSON object')
-  servicesOf(exchange).report(document as Record<string, unknown>)
+  await servicesOf(exchange).report(document as Record<string, unknown>)
   exchange.answer(204, exchange.database.state.position, [])
 }
 

@@ -18,7 +18,7 @@ export interface AdminServices {
   setConsumer(name: string, position: Position, lease?: number): Promise<void>
   removeConsumer(name: string): Promise<void>
   /** A job tells how its work ended. */
-  report(document: Readonly<Record<string, unknown>>): void
+  report(document: Readonly<Record<string, unknown>>): Promise<void>
   /** Starts an in-place restore, or joins the one that was asked for in the same words. Errors: conflict while another one runs. */
   restore(request: RestoreRequest): Promise<RestoreStatus>
   /** Stops a restore before its swap; false when none runs, or when it is too late. */

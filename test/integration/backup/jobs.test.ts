@@ -338,6 +338,36 @@ describe('kvidx backup', () => {
   })
 })
 
+test('a drill that failed is still one after a restart, and until one succeeds; suspended schedules are told', async () => {
+  const first = await startRunning({ backup: { suspend: true } })
+  const metrics = async ({ sidecar }: Running) => (await fetch(`${sidecar.opsAddress}/metrics`)).text()
+  const drill = ({ configFile, url }: Running) => kvidx(['job', 'drill', '--config', configFile, '--server', url])
+  await first.put(1, 'one')
+  // nothing to restore is a drill that failed
+  expect((await drill(first)).code).not.toBe(0)
+  await first.stop()
+  const second = await startRunning({ root: first.root })
+  try {
+    const { drill: last } = (await second.status()).backup
+    expect(last).toMatchObject({ phase: 'Failed', code: 'backup_not_found' })
+    expect(await metrics(second)).toContain('\nkvidx_backup_drill_failed 1\n')
+    expect(await metrics(second)).toContain('\nkvidx_backup_suspended 0\n')
+    expect((await kvidx(['backup', 'create', '--server', second.url])).code).toBe(0)
+    expect((await drill(second)).code).toBe(0)
+  } finally {
+    await second.stop()
+  }
+  const third = await startRunning({ root: first.root, backup: { suspend: true } })
+  try {
+    expect(await metrics(third)).toContain('\nkvidx_backup_drill_failed 0\n')
+    expect(await metrics(third)).toMatch(/\nkvidx_backup_drill_rto_seconds \d/)
+    expect(await metrics(third)).toContain('\nkvidx_backup_suspended 1\n')
+  } finally {
+    await third.stop()
+    remove(third)
+  }
+})
+
 test('prune of a named older lineage lets its newest verified Full go, that of the database stays', async () => {
   const first = await startRunning()
   const full = async ({ configFile, url }: Running) => {

@@ -8,7 +8,7 @@ import { KubeMetrics } from '../../../src/kube/metrics.ts'
 import { sidecarHere, temporaryDirectory } from '../../support/sidecar-here.ts'
 
 const RULES = new URL('../../../charts/kvidx-operator/files/alerts.yaml', import.meta.url).pathname
-const TESTS = new URL('alerts.test.yaml', import.meta.url)
+const TESTS = ['alerts.test.yaml', 'alerts-of-days.test.yaml']
 
 function promtool(args: readonly string[], input?: string) {
   const { status, stdout, stderr, error } = spawnSync('promtool', args, { encoding: 'utf8', ...(input && { input }) })
@@ -60,9 +60,11 @@ describe.skipIf(missing)('promtool', () => {
 
   test('reads the alert rules, and they fire when they should', () => {
     expect(promtool(['check', 'rules', RULES])).toMatchObject({ status: 0 })
-    const file = join(temporaryDirectory(), 'alerts.test.yaml')
-    writeFileSync(file, readFileSync(TESTS, 'utf8').replace('RULES', RULES))
-    const { status, out } = promtool(['test', 'rules', file])
-    expect([status, out]).toEqual([0, expect.stringContaining('SUCCESS')])
+    for (const name of TESTS) {
+      const file = join(temporaryDirectory(), name)
+      writeFileSync(file, readFileSync(new URL(name, import.meta.url), 'utf8').replace('RULES', RULES))
+      const { status, out } = promtool(['test', 'rules', file])
+      expect([name, status, out]).toEqual([name, 0, expect.stringContaining('SUCCESS')])
+    }
   })
 })
