@@ -303,25 +303,32 @@ describe('large JSON answers', () => {
   test.each([
     ['of a record', GET_JSON],
     ['of a batch that was not done', BATCH],
-  ])('%s hold memory within the bound, and a client that does not read them is let go', async (_, request) => {
-    const { url, json } = await start()
-    const slow: RawConnection[] = []
-    const began = performance.now()
-    for (let i = 0; i < 8; i++) {
-      const connection = await RawConnection.open(url)
-      connection.socket.pause()
-      // more than the kernel takes in the client's place
-      slow.push(connection.send(request).send(request).send(request))
-    }
-    await expect.poll(async () => (await json()).status, { timeout: 3000, interval: 10 }).toBe(429)
-    // others are served
-    expect((await call(`${url}/v1/count`)).json.count).toBe('1')
-    await expect.poll(async () => (await json()).status, { timeout: 10_000, interval: 50 }).toBe(200)
-    expect(performance.now() - began).toBeGreaterThan(limits.idleTimeout)
-    for (const { socket } of slow) socket.resume()
-    await expect.poll(() => slow.some(({ closed }) => closed), { timeout: 3000, interval: 50 }).toBe(true)
-    for (const { received } of slow) expect(received.length).toBeLessThan(2 * 5.5 * MIB)
-  })
+  ])(
+    '%s hold memory within the bound, and a client that does not read them is let go',
+    {
+      timeout: 40_000,
+    },
+    async (_, request) => {
+      const { url, json } = await start()
+      const slow: RawConnection[] = []
+      const began = performance.now()
+      for (let i = 0; i < 8; i++) {
+        const connection = await RawConnection.open(url)
+        connection.socket.pause()
+        // more than the kernel takes in the client's place
+        slow.push(connection.send(request).send(request).send(request))
+      }
+      await expect.poll(async () => (await json()).status, { timeout: 3000, interval: 10 }).toBe(429)
+      // others are served
+      expect((await call(`${url}/v1/count`)).json.count).toBe('1')
+      await expect.poll(async () => (await json()).status, { timeout: 10_000, interval: 50 }).toBe(200)
+      expect(performance.now() - began).toBeGreaterThan(limits.idleTimeout)
+      for (const { socket } of slow) socket.resume()
+      // the kernel may look for room at the client's as rarely as every few seconds
+      await expect.poll(() => slow.some(({ closed }) => closed), { timeout: 15_000, interval: 50 }).toBe(true)
+      for (const { received } of slow) expect(received.length).toBeLessThan(2 * 5.5 * MIB)
+    },
+  )
 
   test('that are read are whole, and counted as what they are', async () => {
     const { url, json, servers } = await start()
