@@ -233,7 +233,12 @@ export class Exchange {
     res.once('close', () => context.bodies.give(more))
     res.writeHead(status, headers)
     let sent = 0
-    const watch = context.watchdog.watch(() => res.destroy())
+    // behind an earlier answer on its connection it waits for that one's reader, who has a watch already
+    const expire = (): void => {
+      if (res.socket) res.destroy()
+      else watch = context.watchdog.watch(expire)
+    }
+    let watch = context.watchdog.watch(expire)
     const send = (): void => {
       watch.progress()
       while (sent < body.byteLength) {
