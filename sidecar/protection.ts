@@ -197,6 +197,7 @@ export class Protection {
         return protection.#config?.encryption
       },
       snapshot: signal => snapshotOf(database, signal),
+      slice: (range, bytes, signal) => database.slice(range, bytes, signal),
       consumers: () => database.consumers(),
       setConsumer: (consumer, position, lease) => database.registerConsumer(consumer, position, lease),
       removeConsumer: consumer => database.removeConsumer(consumer),

@@ -52,7 +52,7 @@ export interface SliceOptions {
   readonly sliceBytes?: number
 }
 
-/** It is sent in less time than lies between two looks at how long a snapshot is held, and costs little memory here. */
+/** Read in some milliseconds, and held in memory on either side. */
 const SLICE_BYTES = 1024 * 1024
 /** In a row, without a record or a commit more. */
 const ATTEMPTS = 30

@@ -47,8 +47,6 @@ export interface ScanOptions {
   readonly descending: boolean
   /** At most so many records; undefined: all. */
   readonly limit?: number
-  /** Ends behind the record that brings them to so many bytes, 32 and the data of each; undefined: all. Not with formats that say at their beginning how much comes. */
-  readonly bytes?: number
   /** false: keys, term, cmd and expiry alone */
   readonly values: boolean
   readonly format: StreamFormat

@@ -237,8 +237,8 @@ const FILE_MAGIC = Buffer.from('KVIDXCHG')
 /** Bytes before the first frame of a change file. */
 export const CHANGE_FILE_HEADER = 16
 
-export type ChangeFileContent = 'commits' | 'expiries' | 'operations'
-const CONTENTS: readonly ChangeFileContent[] = ['commits', 'expiries', 'operations']
+export type ChangeFileContent = 'commits' | 'expiries' | 'operations' | 'records'
+const CONTENTS: readonly ChangeFileContent[] = ['commits', 'expiries', 'operations', 'records']
 
 export function changeFileHeader(content: ChangeFileContent): Buffer {
   const header = Buffer.alloc(CHANGE_FILE_HEADER)

@@ -322,6 +322,11 @@ export class LocalDatabase implements Database {
     return Object.assign(snapshot, { epochs: this.epochs })
   }
 
+  /** One frame with the first stored records of a range. Errors: snapshot_cut. */
+  slice(range: KeyRange, bytes: number, signal: AbortSignal): Promise<Uint8Array> {
+    return this.#withSnapshot(signal, snapshot => snapshot.call('slice', { range, bytes }, signal))
+  }
+
   async import(body: AsyncIterable<Uint8Array>, options: ImportOptions, signal: AbortSignal): Promise<ImportResult> {
     this.session()
     if (this.noSpace !== undefined) throw new KvidxError('no_space', this.noSpace)

@@ -29,6 +29,8 @@ export interface SnapshotCalls {
   count: [{ range: KeyRange; now: bigint | undefined }, { count: number }]
   /** See EngineSnapshot.pack; the buffer is used again. */
   pack: [{ range: KeyRange; visibleAt: bigint | undefined; buffer: ArrayBuffer | undefined }, PackedChunk]
+  /** One frame with the first stored records of a range. */
+  slice: [{ range: KeyRange; bytes: number }, Uint8Array]
   bounds: [Record<string, never>, { minKey?: bigint; maxKey?: bigint }]
   totals: [Record<string, never>, ScanTotals]
 }

@@ -11,6 +11,7 @@ import {
   countStored,
   countVisible,
   expirySlices,
+  keySlice,
   recordSlices,
   type Slice,
   storedBounds,
@@ -66,6 +67,8 @@ const receive = (message: ToReader) => {
     case 'call':
       return attempt(message.id, () => {
         if (message.name === 'pack') pack(message.id, message.snapshot, message.args as SnapshotCalls['pack'][0])
+        else if (message.name === 'slice')
+          slice(message.id, message.snapshot, message.args as SnapshotCalls['slice'][0])
         else if (message.name === 'totals') sumUp(message.id, snapshotOf(message.snapshot))
         else if (message.name === 'integrity') void check(message.id)
         else post({ type: 'result', id: message.id, value: run(message) })
@@ -117,6 +120,12 @@ function run(message: ToReader & { type: 'call' }): unknown {
 function pack(id: number, snapshot: number | undefined, { range, visibleAt, buffer }: SnapshotCalls['pack'][0]): void {
   const value = packStretch(snapshotOf(snapshot).snapshot, range, visibleAt, buffer)
   post({ type: 'result', id, value }, [value.chunk.buffer])
+}
+
+function slice(id: number, from: number | undefined, { range, bytes }: SnapshotCalls['slice'][0]): void {
+  const { snapshot, state } = snapshotOf(from)
+  const value = keySlice(snapshot, state, range, bytes)
+  post({ type: 'result', id, value }, [value.buffer as ArrayBuffer])
 }
 
 /** A slice a turn, so that the other jobs of this thread go on. */

@@ -32,7 +32,6 @@ export function recordSlices(
 ): () => Slice {
   const { options, now } = spec
   const limit = options.limit ?? Number.POSITIVE_INFINITY
-  const most = options.bytes ?? Number.POSITIVE_INFINITY
   const countHeader =
     options.format === 'binary'
       ? {
@@ -47,8 +46,6 @@ export function recordSlices(
   const encoder = createEncoder(options.format, { values: options.values, ...countHeader })
   let { start, end } = options.range
   let written = 0
-  let bytes = 0
-  const enough = () => written >= limit || bytes >= most
   let began = false
   let exhausted = start > end || limit === 0
   return () => {
@@ -64,12 +61,11 @@ export function recordSlices(
         if (options.stored || isVisible(record, now)) {
           encoder.append(record)
           written++
-          bytes += CANONICAL_HEADER + record.data.length
         }
-        stopped = enough() || encoder.length >= ENCODER_CHUNK || seen >= SLICE_RECORDS
+        stopped = written >= limit || encoder.length >= ENCODER_CHUNK || seen >= SLICE_RECORDS
         return !stopped
       })
-      exhausted = !stopped || enough() || last === undefined || last === (options.descending ? start : end)
+      exhausted = !stopped || written >= limit || last === undefined || last === (options.descending ? start : end)
       if (last !== undefined && !exhausted) {
         if (options.descending) end = last - 1n
         else start = last + 1n
@@ -103,6 +99,18 @@ export function expirySlices(snapshot: EngineSnapshot, state: DatabaseState): ()
       frame.changeCount === 0 ? new Uint8Array(0) : new Uint8Array(frame.finish(state.position, state.time, after))
     return { chunk: join([header, body]), end: done }
   }
+}
+
+/** The first records of a range, ended by that which brings them to so many bytes, 32 and the data of each: docs/formats.md, section 12. */
+export function keySlice(snapshot: EngineSnapshot, state: DatabaseState, range: KeyRange, bytes: number): Uint8Array {
+  const frame = new FrameBuilder()
+  let size = 0
+  snapshot.scan(range, false, record => {
+    frame.put(record)
+    size += CANONICAL_HEADER + record.data.length
+    return size < bytes
+  })
+  return frame.finish(state.position, state.time, state)
 }
 
 /** Few enough to be put in key order in memory, by the index alone; returns true with the last. */

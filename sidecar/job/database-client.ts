@@ -5,14 +5,17 @@ import type { KeySlice, SlicedDatabase } from '../backup/sliced-source.ts'
 import type { ChangesSource, SnapshotSource } from '../backup/snapshot-source.ts'
 import { SNAPSHOT_TYPE, type SnapshotHead, SnapshotReader } from '../backup/snapshot-stream.ts'
 import type { DatabaseState, EpochRecord } from '../database/database.ts'
-import { CHANGE_FILE_HEADER, checkChangeFileHeader, FrameSplitter, readFrameHeader } from '../database/frame.ts'
+import {
+  CHANGE_FILE_HEADER,
+  changesOf,
+  checkChangeFileHeader,
+  FrameSplitter,
+  readFrameHeader,
+} from '../database/frame.ts'
 import type { Position } from '../database/operation.ts'
 import { formatPosition, parsePosition } from '../database/position.ts'
 import type { EngineKind, KeyRange, StoredRecord } from '../engine/engine.ts'
-import { createDecoder } from '../format/decode.ts'
 
-/** Far above any limit a database can be given. */
-const LARGEST_DATA = 512 * 1024 * 1024
 /** The change log is kept for a job that reads in slices so long without a word from it. */
 const SLICES_LEASE = '15m'
 
@@ -160,22 +163,17 @@ export class DatabaseClient {
   }
 
   async #slice({ start, end }: KeyRange, bytes: number): Promise<KeySlice> {
-    const answer = await this.#caller.call('GET', '/v1/admin/snapshot', {
-      query: { start: String(start), end: String(end), bytes },
-      headers: { accept: 'application/x-ndjson' },
-      long: true,
-    })
+    const query = { start: String(start), end: String(end), bytes }
+    const file = await (await this.#caller.call('GET', '/v1/admin/slice', { query, long: true })).bytes()
+    checkChangeFileHeader(file.subarray(0, CHANGE_FILE_HEADER), 'records')
+    const splitter = new FrameSplitter()
+    const [frame, ...others] = splitter.push(file.subarray(CHANGE_FILE_HEADER))
+    splitter.end()
+    if (!frame || others.length > 0) throw new KvidxError('backup_corrupt', 'a key slice has not one frame')
+    const { epoch, firstSeq } = readFrameHeader(frame)
     const records: StoredRecord[] = []
-    const decoder = createDecoder('ndjson', { maxDataBytes: LARGEST_DATA }, record => records.push(record))
-    try {
-      for await (const chunk of answer.body) decoder.push(chunk)
-    } catch (thrown) {
-      if (thrown instanceof KvidxError) throw thrown
-      // a stream that was cut has no words left; if it is the server that is gone, the next call says so
-      throw new KvidxError('snapshot_cut', `a key slice broke off: ${(thrown as Error).message}`, {}, thrown)
-    }
-    decoder.end()
-    return { records, position: parsePosition(decoder.position ?? '', 'position') }
+    for (const change of changesOf(frame)) if (change.kind === 'put') records.push(change.record)
+    return { position: { epoch, seq: firstSeq }, records }
   }
 
   async *#frames(since: Position): AsyncGenerator<Uint8Array> {

@@ -5,12 +5,13 @@ import { SNAPSHOT_TYPE } from '../backup/snapshot-stream.ts'
 import type { TaskName } from '../database/database.ts'
 import { formatDigest } from '../database/digest.ts'
 import { formatPosition } from '../database/position.ts'
+import { EVERY_KEY } from '../engine/engine.ts'
 import { sendSnapshot } from './backups.ts'
 import { refuseBody } from './body.ts'
 import type { Exchange } from './exchange.ts'
 import { negotiate } from './negotiate.ts'
 import * as parameter from './parameters.ts'
-import { invalidParameter, type Parameters, parseQuery, RANGE, rangeOf } from './parameters.ts'
+import { type Parameters, parseQuery } from './parameters.ts'
 import { problemDocument, stringify } from './problem.ts'
 import type { Route } from './route.ts'
 import { FORMAT_OF, STREAM_TYPES } from './scans.ts'
@@ -132,32 +133,15 @@ async function thaw(exchange: Exchange): Promise<void> {
   exchange.json(200, exchange.database.state.position, result)
 }
 
-const SNAPSHOT = {
-  ...RANGE,
-  bytes: parameter.integer(
-    'ends behind the record that brings it to so many bytes, 32 and the data of each',
-    1,
-    2 ** 30,
-  ),
-}
-
 async function getSnapshot(exchange: Exchange): Promise<void> {
   const { database } = exchange
-  const values = parseQuery(exchange.query, SNAPSHOT)
-  const range = rangeOf(values)
+  parseQuery(exchange.query, {})
   const type = negotiate(exchange.req.headers.accept, [...STREAM_TYPES, SNAPSHOT_TYPE])
-  // the others say at their beginning how much comes, or have no expiries
-  const [part] = Object.keys(values)
-  if (part !== undefined && type !== NDJSON)
-    throw invalidParameter(part, `${part} does not go together with ${type} (allowed: Accept: ${NDJSON})`)
   if (type === SNAPSHOT_TYPE) return sendSnapshot(exchange)
   exchange.context.streams.take(1)
   try {
     const stream = await database.scan(
-      {
-        ...{ range, descending: false, values: true, format: FORMAT_OF[type], stored: true },
-        ...(values.bytes !== undefined && { bytes: values.bytes }),
-      },
+      { range: EVERY_KEY, descending: false, values: true, format: FORMAT_OF[type], stored: true },
       clientSignal(exchange),
     )
     const headers = [
@@ -228,7 +212,7 @@ export const ADMIN_ROUTES: readonly Route[] = [
     name: 'snapshot',
     rights: 'admin',
     summary: 'Streams all stored records of one moment, expired ones included, with what the database recorded of them',
-    query: SNAPSHOT,
+    query: {},
     answers: {
       200: {
         description: 'the records in key order',

@@ -4,13 +4,14 @@ import { epochDocuments } from '../backup/manifest.ts'
 import type { SnapshotSource } from '../backup/snapshot-source.ts'
 import { encodeSnapshot, SNAPSHOT_TYPE, type SnapshotHead } from '../backup/snapshot-stream.ts'
 import { formatDigest } from '../database/digest.ts'
+import { changeFileHeader, readFrameHeader } from '../database/frame.ts'
 import { formatPosition } from '../database/position.ts'
 import type { RestoreRequest, RestoreStatus } from '../restore/in-place.ts'
 import { readBody, refuseBody } from './body.ts'
 import type { Exchange } from './exchange.ts'
 import { negotiate } from './negotiate.ts'
 import * as parameter from './parameters.ts'
-import { invalidParameter, parseQuery } from './parameters.ts'
+import { invalidParameter, parseQuery, RANGE, rangeOf } from './parameters.ts'
 import { problemDocument, stringify } from './problem.ts'
 import type { Route } from './route.ts'
 import { EtagText, PositionText, U64Decimal } from './schemas.ts'
@@ -20,6 +21,7 @@ import { clientSignal, sendStream, writeHead } from './stream.ts'
 /** Admin calls of backup and restore. */
 
 const NDJSON = 'application/x-ndjson'
+const CHANGES_TYPE = 'application/vnd.kvidx.changes'
 const PROGRESS_INTERVAL = 500
 const REPORT_BYTES = 64 * 1024
 
@@ -65,6 +67,31 @@ export async function sendSnapshot(exchange: Exchange): Promise<void> {
     } finally {
       snapshot.release()
     }
+  } finally {
+    exchange.context.streams.give(1)
+  }
+}
+
+const SLICE = {
+  ...RANGE,
+  bytes: parameter.required(
+    parameter.integer('ends behind the record that brings it to so many bytes, 32 and the data of each', 1, 2 ** 26),
+  ),
+}
+
+/** What a backup reads when no snapshot can be held: the snapshot is let go of before the client has anything. */
+async function getSlice(exchange: Exchange): Promise<void> {
+  const values = parseQuery(exchange.query, SLICE)
+  const range = rangeOf(values)
+  exchange.context.streams.take(1)
+  try {
+    const frame = await servicesOf(exchange).slice(range, values.bytes ?? 1, clientSignal(exchange))
+    const { epoch, firstSeq } = readFrameHeader(Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength))
+    const file = async function* () {
+      yield changeFileHeader('records')
+      yield frame
+    }
+    await sendStream(exchange, { epoch, seq: firstSeq }, ['content-type', CHANGES_TYPE], file())
   } finally {
     exchange.context.streams.give(1)
   }
@@ -245,6 +272,17 @@ export const BACKUP_ROUTES: readonly Route[] = [
     query: {},
     answers: { 200: { description: 'the source', body: { 'application/json': SourceJson } } },
     handle: getSource,
+  },
+  {
+    method: 'GET',
+    path: '/v1/admin/slice',
+    name: 'getSlice',
+    rights: 'admin',
+    summary: 'The first stored records of a range, expired ones included, of one moment; one at least, if there is one',
+    query: SLICE,
+    answers: { 200: { description: 'a change file (.kvc) of one frame of puts', body: { [CHANGES_TYPE]: null } } },
+    long: true,
+    handle: getSlice,
   },
   {
     method: 'PUT',

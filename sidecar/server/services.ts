@@ -1,5 +1,6 @@
 import type { SnapshotSource } from '../backup/snapshot-source.ts'
 import type { Position } from '../database/operation.ts'
+import type { KeyRange } from '../engine/engine.ts'
 import type { RestoreRequest, RestoreStatus } from '../restore/in-place.ts'
 import type { QuarantineEntry } from '../restore/quarantine.ts'
 
@@ -13,6 +14,8 @@ export interface AdminServices {
   readonly encryption?: { readonly directory: string; readonly keyId: string } | undefined
   /** Release it. */
   snapshot(signal: AbortSignal): Promise<SnapshotSource>
+  /** One frame with the first stored records of a range. */
+  slice(range: KeyRange, bytes: number, signal: AbortSignal): Promise<Uint8Array>
   consumers(): Promise<Readonly<Record<string, { readonly position: string; readonly seen: number }>>>
   /** @param lease milliseconds */
   setConsumer(name: string, position: Position, lease?: number): Promise<void>

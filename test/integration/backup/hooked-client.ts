@@ -1,4 +1,4 @@
-import { onTestFinished } from 'vitest'
+import { onTestFinished, vi } from 'vitest'
 import type { LocalDatabase } from '../../../sidecar/database/local-database.ts'
 import { type CallerAnswer, DatabaseClient } from '../../../sidecar/job/database-client.ts'
 import { type Answer, ServerClient } from '../../../src/cli/client.ts'
@@ -22,10 +22,10 @@ export async function hookedClient(
   onTestFinished(() => server.close())
   return new DatabaseClient({
     async call(method, path, options = {}) {
-      const { query = {}, headers = {} } = options
-      const snapshot = path === '/v1/admin/snapshot'
-      const slice = snapshot && headers.accept === 'application/x-ndjson'
-      const call = { path, query, slice, whole: snapshot && !slice }
+      const call = {
+        ...{ path, query: options.query ?? {} },
+        ...{ whole: path === '/v1/admin/snapshot', slice: path === '/v1/admin/slice' },
+      }
       await hooks.before?.(call)
       const answer = await server.call(method, path, options)
       return (await hooks.answered?.(call, answer)) ?? answer
@@ -37,4 +37,16 @@ export async function hookedClient(
 export function cutSnapshots(database: LocalDatabase): void {
   for (const snapshot of database.session().readers.held)
     snapshot.cut(new KvidxError('snapshot_cut', 'the test lets go of every snapshot'))
+}
+
+/** From now on every snapshot is let go of as soon as it is held, `times` in all. */
+export function cutEverySnapshot(database: LocalDatabase, times = Number.POSITIVE_INFINITY): void {
+  const { readers } = database.session()
+  const { snapshot } = readers
+  let left = times
+  vi.spyOn(readers, 'snapshot').mockImplementation(async (...args) => {
+    const held = await snapshot.apply(readers, args)
+    if (left-- > 0) cutSnapshots(database)
+    return held
+  })
 }

@@ -11,7 +11,7 @@ import { EVERY_KEY } from '../../../sidecar/engine/engine.ts'
 import { decodeStream } from '../../../sidecar/format/decode.ts'
 import { random } from '../../support/random.ts'
 import { sidecarHere, temporaryDirectory } from '../../support/sidecar-here.ts'
-import { type Call, cutSnapshots, hookedClient } from './hooked-client.ts'
+import { type Call, cutEverySnapshot, hookedClient } from './hooked-client.ts'
 
 const MIB = 1024 * 1024
 
@@ -145,22 +145,49 @@ test('a slice that is cut is read again in smaller ones', async () => {
   const url = await sidecar.serving
   const { database } = sidecar
   for (let key = 0n; key < 24n; key++)
-    await database.write({ operations: [{ op: 'put', key, term: 0n, cmd: 0n, data: randomBytes(MIB) }] })
+    await database.write({ operations: [{ op: 'put', key, term: 0n, cmd: 0n, data: randomBytes(64 * 1024) }] })
   const asked: number[] = []
   const client = await hookedClient(url, {
     before: async ({ slice, query }) => {
-      if (slice) asked.push(Number(query.bytes) / MIB)
-    },
-    // more was asked for than the buffers on the way hold, so it is still being read
-    answered: async ({ slice }, answer) => {
-      if (slice && asked.length <= 2) cutSnapshots(database)
-      return answer
+      if (slice && asked.push(Number(query.bytes)) === 1) cutEverySnapshot(database, 2)
     },
   })
-  const options = { directory: join(temporaryDirectory(), 'slices'), progress: () => {}, sliceBytes: 64 * MIB }
+  const options = { directory: join(temporaryDirectory(), 'slices'), progress: () => {} }
   const { digest, slices } = await fromSlices(await client.slices('backup/test'), options, async (source, count) => ({
     digest: source.state.digest,
     slices: count,
   }))
-  expect({ digest, slices, asked }).toEqual({ digest: database.state.digest, slices: 2, asked: [64, 32, 16, 32] })
+  // of records of 64 KiB and 32 bytes
+  expect({ digest, slices, asked }).toEqual({
+    digest: database.state.digest,
+    slices: 3,
+    asked: [MIB, MIB / 2, MIB / 4, MIB / 2, MIB],
+  })
+})
+
+test('a slice has the first stored records of a range, one at least, at the position that it tells', async () => {
+  const { sidecar } = await sidecarHere({ spec: { monitoring: { logLevel: 'Error' } } })
+  const url = await sidecar.serving
+  const { database } = sidecar
+  const put = (key: bigint, data: string) => ({ op: 'put', key, term: 3n, cmd: 4n, data: Buffer.from(data) }) as const
+  const expiry = { at: 1000n } as const
+  await database.write({
+    operations: [put(0n, 'a'), { ...put(7n, 'bc'), expiry }, put(9n, ''), put(EVERY_KEY.end, 'd')],
+  })
+  const client = await (await hookedClient(url, {})).slices('backup/test')
+  const slice = (start: bigint, end: bigint, bytes: number) => client.slice({ start, end }, bytes)
+  const keys = async (...args: Parameters<typeof slice>) => (await slice(...args)).records.map(({ key }) => key)
+  expect(await slice(1n, 8n, 1)).toEqual({
+    position: database.state.position,
+    records: [{ key: 7n, term: 3n, cmd: 4n, data: Buffer.from('bc'), expiresAt: 1000n }],
+  })
+  expect(await keys(0n, EVERY_KEY.end, 33)).toEqual([0n])
+  expect(await keys(0n, EVERY_KEY.end, 34)).toEqual([0n, 7n])
+  expect(await keys(7n, EVERY_KEY.end, MIB)).toEqual([7n, 9n, EVERY_KEY.end])
+  expect(await slice(10n, 20n, MIB)).toEqual({ position: database.state.position, records: [] })
+  expect(await keys(2n, 1n, MIB)).toEqual([])
+  for (const query of ['', 'bytes=0', 'bytes=x', `bytes=${2 ** 26 + 1}`]) {
+    const answer = await fetch(`${url}/v1/admin/slice?${query}`)
+    expect([answer.status, await answer.json()]).toMatchObject([400, { code: 'invalid_parameter', field: 'bytes' }])
+  }
 })

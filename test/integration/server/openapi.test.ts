@@ -75,10 +75,10 @@ describe('the OpenAPI document', () => {
     }
   })
 
-  test('says how a snapshot is read in slices', () => {
-    const { parameters } = document.paths['/v1/admin/snapshot'].get
+  test('says how a backup reads slices', () => {
+    const { parameters } = document.paths['/v1/admin/slice'].get
     expect(parameters.map(({ name, required }: Json) => [name, required ?? false])).toEqual(
-      ['start', 'end', 'startExclusive', 'endExclusive', 'bytes'].map(name => [name, false]),
+      ['start', 'end', 'startExclusive', 'endExclusive', 'bytes'].map(name => [name, name === 'bytes']),
     )
     const lease = document.paths['/v1/admin/consumers'].put.parameters.find(({ name }: Json) => name === 'lease')
     expect(lease.schema).toMatchObject({ type: 'string' })

@@ -85,31 +85,6 @@ describe('a scan', () => {
     expect((await call(`${running.url}/v1/stats`)).json).toMatchObject({ count: '3', minKey: '1', maxKey: '3' })
   })
 
-  test('of stored records can be read slice by slice', async () => {
-    const running = await startForTest()
-    await fill(running, [1n, 2n, 3n, 40n])
-    await call(`${running.url}/v1/records/2/expiry?ttl=1ms`, 'PUT')
-    await new Promise(resolve => setTimeout(resolve, 10))
-    const slice = (query: string, accept = 'application/x-ndjson') =>
-      call(`${running.url}/v1/admin/snapshot?${query}`, 'GET', { headers: { accept } })
-    const keys = async (query: string) => lines((await slice(query)).text).map(line => line.key ?? line.count)
-    expect(await keys('start=2')).toEqual(['2', '3', '40', '3'])
-    expect(await keys('start=2&startExclusive=true&end=39')).toEqual(['3', '1'])
-    // 32 bytes and the data of each; one at least
-    const size = 32 + Buffer.from(String(lines((await slice('start=1&end=1')).text)[0]?.data), 'base64').length
-    expect(await keys('bytes=1')).toEqual(['1', '1'])
-    expect(await keys(`bytes=${size}`)).toEqual(['1', '1'])
-    expect(await keys(`bytes=${size + 1}`)).toEqual(['1', '2', '2'])
-    expect(await keys(`start=2&bytes=${2 ** 30}`)).toEqual(['2', '3', '40', '3'])
-    expect(await keys('start=41&bytes=1')).toEqual(['0'])
-    for (const query of ['bytes=0', 'bytes=x', `bytes=${2 ** 30 + 1}`])
-      expect((await slice(query)).json).toMatchObject({ code: 'invalid_parameter', field: 'bytes' })
-    for (const accept of ['application/vnd.kvidx.binary', 'text/csv', 'application/vnd.kvidx.snapshot']) {
-      expect((await slice('bytes=1', accept)).json).toMatchObject({ code: 'invalid_parameter', field: 'bytes' })
-      expect((await slice('end=1', accept)).json).toMatchObject({ code: 'invalid_parameter', field: 'end' })
-    }
-  })
-
   test('that fails in the middle ends without its last chunk, and one that fails at the start is a problem document', async () => {
     const failing = (after: number) =>
       startForTest({
