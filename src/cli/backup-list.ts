@@ -2,7 +2,7 @@ import { Command } from 'commander'
 import type { Backup, LineageCatalog } from '../../sidecar/backup/catalog.ts'
 import { KvidxError } from '../common/errors.ts'
 import { formatBytes } from '../common/quantity.ts'
-import { type ClusterFlags, inCluster, withCluster } from './cluster.ts'
+import { type ClusterFlags, inCluster, refuseInCluster, withCluster } from './cluster.ts'
 import { type Io, write } from './io.ts'
 import { type StoreFlags, withOpenStore, withStore } from './store-options.ts'
 import { fields, table } from './table.ts'
@@ -11,8 +11,9 @@ import { fields, table } from './table.ts'
 export function backupListCommand(io: Io): Command {
   return withCluster(withStore(new Command('list')))
     .description('list the backups of a store, oldest first')
-    .action(async (flags: StoreFlags & ClusterFlags) => {
+    .action(async (flags: StoreFlags & ClusterFlags, command: Command) => {
       if (flags.kubernetes !== undefined) {
+        refuseInCluster(command, ['lineage', 'store'], 'the KvidxBackups of the database are listed')
         const { listRecords } = await import('./cluster-backups.ts')
         return inCluster(flags, cluster => listRecords(cluster, flags.output, io))
       }

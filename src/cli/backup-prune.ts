@@ -4,7 +4,7 @@ import { systemClock } from '../common/clock.ts'
 import { milliseconds } from '../common/duration.ts'
 import { KvidxError } from '../common/errors.ts'
 import { formatBytes } from '../common/quantity.ts'
-import { type ClusterFlags, inCluster, withCluster } from './cluster.ts'
+import { type ClusterFlags, inCluster, refuseInCluster, withCluster } from './cluster.ts'
 import { type Io, write } from './io.ts'
 import { newestLineage, type StoreFlags, withOpenStore, withStore } from './store-options.ts'
 
@@ -29,8 +29,13 @@ export function backupPruneCommand(io: Io): Command {
     .option('--last <n>', 'newest Fulls that stay', '3')
     .option('--window <duration>', 'every moment of this time stays restorable', '7d')
     .option('--time-zone <name>', 'whose midnight ends a day', 'Etc/UTC')
-    .action(async (flags: PruneFlags) => {
+    .action(async (flags: PruneFlags, command: Command) => {
       if (flags.kubernetes !== undefined) {
+        refuseInCluster(
+          command,
+          ['lineage', 'store', 'daily', 'weekly', 'monthly', 'last', 'window', 'timeZone'],
+          'the lineage of the database is pruned, by spec.backup.retention (an older lineage: docs/backup.md, "Older lineages")',
+        )
         const { taskInCluster } = await import('./cluster-backups.ts')
         const what = flags.dryRun ? ['--dry-run'] : []
         return inCluster(flags, cluster => taskInCluster(cluster, 'prune', what, flags.output, io))

@@ -4,7 +4,7 @@ import type { EngineKind } from '../../sidecar/engine/engine.ts'
 import { systemClock } from '../common/clock.ts'
 import { formatBytes } from '../common/quantity.ts'
 import { resultError } from './backup-create.ts'
-import { type ClusterFlags, inCluster, withCluster } from './cluster.ts'
+import { type ClusterFlags, inCluster, refuseInCluster, withCluster } from './cluster.ts'
 import { interruptible } from './interrupt.ts'
 import { type Io, write } from './io.ts'
 import { stagedProgress } from './progress.ts'
@@ -120,8 +120,13 @@ export function backupDrillCommand(io: Io): Command {
     .option('--at <time>', 'this moment (RFC 3339) instead of a random one')
     .option('--scratch <dir>', 'where; default: the directory for temporary files')
     .addOption(engineOption('engine; default: that of the newest backup'))
-    .action(async (flags: DrillFlags) => {
+    .action(async (flags: DrillFlags, command: Command) => {
       if (flags.kubernetes !== undefined) {
+        refuseInCluster(
+          command,
+          ['at', 'engine', 'lineage', 'store'],
+          'the pod restores a random moment of the store that spec.backup names',
+        )
         const { taskInCluster } = await import('./cluster-backups.ts')
         return inCluster(flags, cluster => taskInCluster(cluster, 'drill', [], flags.output, io))
       }

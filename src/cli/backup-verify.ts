@@ -2,7 +2,7 @@ import { Command } from 'commander'
 import { systemClock } from '../common/clock.ts'
 import { KvidxError } from '../common/errors.ts'
 import { pickBackup } from './backup-list.ts'
-import { type ClusterFlags, inCluster, withCluster } from './cluster.ts'
+import { type ClusterFlags, inCluster, refuseInCluster, withCluster } from './cluster.ts'
 import { interruptible } from './interrupt.ts'
 import { type Io, write } from './io.ts'
 import { stagedProgress } from './progress.ts'
@@ -21,8 +21,9 @@ export function backupVerifyCommand(io: Io): Command {
     .argument('[name]', 'name or directory of the backup')
     .option('--all', 'every backup of the lineage')
     .option('--scratch <dir>', 'directory for the trial; default: that for temporary files')
-    .action(async (name: string | undefined, flags: VerifyFlags) => {
+    .action(async (name: string | undefined, flags: VerifyFlags, command: Command) => {
       if (flags.kubernetes !== undefined) {
+        refuseInCluster(command, ['lineage', 'store'], 'a pod reads the store that spec.backup names')
         const { taskInCluster } = await import('./cluster-backups.ts')
         const what = name !== undefined ? ['--name', name] : flags.all ? ['--all'] : ['--newest']
         return inCluster(flags, cluster => taskInCluster(cluster, 'check', what, flags.output, io))

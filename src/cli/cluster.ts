@@ -26,6 +26,18 @@ export function withCluster(command: Command): Command {
     .option('--kubeconfig <file>', 'how to reach the cluster; default $KUBECONFIG')
 }
 
+/** What was given and does not hold in a cluster is refused rather than left out. Errors: invalid_parameter. @param ignored names of options, as in code */
+export function refuseInCluster(command: Command, ignored: readonly string[], instead: string): void {
+  const given = command.options.find(
+    option =>
+      ignored.includes(option.attributeName()) && command.getOptionValueSource(option.attributeName()) === 'cli',
+  )
+  if (given)
+    throw new KvidxError('invalid_parameter', `${given.long}: not with --kubernetes; ${instead}`, {
+      field: given.long,
+    })
+}
+
 /** A database of a cluster. */
 export interface Cluster {
   readonly api: KubeClient

@@ -26,7 +26,7 @@ export function withStore(command: Command): Command {
   return withConnection(command)
     .option(
       '--store <url>',
-      'file:///directory or s3://bucket/prefix?endpoint=https://host; default $KVIDX_STORE, else the store that the server names',
+      'file:///directory or s3://bucket/prefix?endpoint=https://host: nothing else is asked, but a --server; default $KVIDX_STORE, else the store that the server names',
     )
     .option('--key-file <file...>', 'encryption keys; the first one encrypts')
     .option('--namespace <name>', 'namespace of the database in the store')
@@ -46,9 +46,9 @@ export interface OpenedStore {
 }
 
 /**
- * Opens what the flags name, and closes it. A server is asked when it is named, or when no store is. Errors: invalid_parameter, backup_not_found (the store has
- * no such database), and what the work throws.
- * @param asks `always`: the work needs a server; `flag`: beside a store only one that a flag names is asked, the variable's may be what was lost
+ * Opens what the flags name, and closes it. A server is asked when no store is named; beside `--store` only one that a flag names: the variable's may be what
+ * was lost, or another one's. Errors: invalid_parameter, backup_not_found (the store has no such database), and what the work throws.
+ * @param asks `always`: the work needs a server; `named`: beside $KVIDX_STORE that of $KVIDX_SERVER, too; `flag`: not even that
  */
 export async function withOpenStore<T>(
   flags: StoreFlags,
@@ -56,7 +56,8 @@ export async function withOpenStore<T>(
   asks: 'always' | 'named' | 'flag' = 'named',
 ): Promise<T> {
   const url = flags.store ?? environment.read('KVIDX_STORE')
-  const named = flags.server ?? (asks === 'flag' ? undefined : environment.read('KVIDX_SERVER'))
+  const named =
+    flags.server ?? (asks === 'flag' || flags.store !== undefined ? undefined : environment.read('KVIDX_SERVER'))
   if (url !== undefined && named === undefined && asks !== 'always') return open(flags, url, undefined, undefined, work)
   return connected(flags, async caller => {
     const { DatabaseClient } = await import('../../sidecar/job/database-client.ts')

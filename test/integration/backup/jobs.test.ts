@@ -1,4 +1,6 @@
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { DirectoryStore } from '../../../sidecar/backup/store/directory.ts'
@@ -316,6 +318,46 @@ describe('kvidx backup', () => {
     expect(metrics).toMatch(/kvidx_backup_last_success_timestamp_seconds \d/)
     expect(metrics).toContain('\nkvidx_backup_drill_failed 0\n')
     expect(metrics).toMatch(/kvidx_backup_drill_rto_seconds \d+\.?\d*/)
+  })
+
+  test('asks a store that --store names and nobody else, whatever the variables say', async () => {
+    let calls = 0
+    const elsewhere = createServer((_request, response) => {
+      calls++
+      response.writeHead(500).end()
+    })
+    await new Promise<void>(resolve => elsewhere.listen(0, '127.0.0.1', resolve))
+    vi.stubEnv('KVIDX_SERVER', `http://127.0.0.1:${(elsewhere.address() as AddressInfo).port}`)
+    vi.stubEnv('KVIDX_STORE', running.store)
+    try {
+      const name = 'orders-daily-20261123t0200z'
+      const verbs = [['list'], ['show', name], ['verify', name], ['prune', '--dry-run'], ['drill']]
+      for (const verb of verbs) {
+        const where = ['--store', running.store, '--output', 'json']
+        const ran = await kvidx(['backup', ...verb, ...where])
+        expect([verb, ran.code, ran.notes]).toEqual([verb, 0, ''])
+      }
+      expect(calls).toBe(0)
+      // where only the variables are set, both of them hold
+      expect((await kvidx(['backup', 'list'])).code).not.toBe(0)
+      expect(calls).toBeGreaterThan(0)
+    } finally {
+      vi.unstubAllEnvs()
+      await new Promise(resolve => elsewhere.close(resolve))
+    }
+  })
+
+  test.each([
+    ['prune', '--lineage', 'some-lineage'],
+    ['prune', '--daily', '1'],
+    ['prune', '--store', 'file:///nowhere'],
+    ['drill', '--at', '2026-11-23T14:02:59Z'],
+    ['verify', '--store', 'file:///nowhere'],
+    ['list', '--store', 'file:///nowhere'],
+  ])('%s %s is refused with -k instead of left out', async (verb, option, value) => {
+    const ran = await kvidx(['backup', verb, option, value, '-k', 'orders', '--kubeconfig', '/nowhere'])
+    expect(ran.code).toBe(2)
+    expect(ran.notes).toContain(`${option}: not with --kubernetes; `)
   })
 
   test('restores offline into every engine, with the source position, and refuses a directory that has data', async () => {
