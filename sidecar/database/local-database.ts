@@ -284,7 +284,13 @@ export class LocalDatabase implements Database {
     let position = this.state.position
     for (let start = range.start; start <= range.end; ) {
       const end = this.#endOfSlice(start, range.end)
-      const result = await this.write({ operations: [{ op: 'removeRange', range: { start, end } }] })
+      const result = await this.write({ operations: [{ op: 'removeRange', range: { start, end } }] }).catch(
+        (thrown: unknown) => {
+          const error = asKvidxError(thrown)
+          const message = `${error.message}; ${removed} records before were removed`
+          throw new KvidxError(error.code, message, { ...error.details, removed: String(removed) }, error)
+        },
+      )
       const outcome = result.outcomes[0]
       if (outcome?.outcome === 'changed') removed += outcome.removed ?? 0
       position = result.position

@@ -154,6 +154,7 @@ function commitFirst(group: readonly number[], requests: readonly WriteRequest[]
   failpoint('commit.after')
   const elapsed = performance.now() - began
   const ids = Uint32Array.from(group.length === verdicts.length ? group : group.slice(0, verdicts.length))
+  const { seq } = committer.state.position
   const simple = new Uint8Array(ids.length)
   const digests = Buffer.allocUnsafeSlow(ids.length * 16)
   const others: Array<readonly [number, Exclude<(typeof verdicts)[number], KvidxError> | ReturnType<typeof toPlain>]> =
@@ -164,6 +165,8 @@ function commitFirst(group: readonly number[], requests: readonly WriteRequest[]
       const only = verdict.outcomes.length === 1 ? verdict.outcomes[0] : undefined
       // the usual answer travels as bytes: a clone of nested objects costs more than the commit's share
       if (
+        // of requests that were committed one by one each has a position of its own
+        verdict.position.seq === seq &&
         only?.outcome === 'changed' &&
         only.digest !== undefined &&
         only.previous === undefined &&

@@ -33,7 +33,12 @@ interface Task {
 const TASKS: readonly Task[] = [
   { name: 'checkpoint', summary: 'Moves the write-ahead log into the database file', query: {} },
   { name: 'vacuum', summary: 'Gives unused space back to the file system, in slices between writes', query: {} },
-  { name: 'compact', summary: 'Rewrites the files of the engine without gaps; writes wait', query: {} },
+  {
+    name: 'compact',
+    summary:
+      'Rewrites the files of the engine without gaps. Writes wait; with LMDB they get 503 `not_ready` until the copy has taken the place of the files',
+    query: {},
+  },
   {
     name: 'expire',
     summary: 'Removes records whose expiry has passed',

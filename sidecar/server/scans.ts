@@ -137,7 +137,8 @@ export const SCAN_ROUTES: readonly Route[] = [
     path: '/v1/records',
     name: 'deleteRange',
     rights: 'write',
-    summary: 'Removes a range in one commit',
+    summary:
+      'Removes a range in one commit. With atomic=false in slices: when one fails, `removed` in the problem says how many records those before it removed',
     query: REMOVE,
     answers: { 200: { description: 'how many there were', body: { 'application/json': RemovedJson } } },
     problems: [413],

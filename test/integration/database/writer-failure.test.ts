@@ -1,11 +1,16 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import pino from 'pino'
 import { afterAll, expect, onTestFinished, test } from 'vitest'
+import { databaseConfig } from '../../../sidecar/database/config.ts'
+import { LocalDatabase } from '../../../sidecar/database/local-database.ts'
+import { systemClock } from '../../../src/common/clock.ts'
+import type { KvidxError } from '../../../src/common/errors.ts'
 import { startSidecarProcess } from '../../support/sidecar-process.ts'
 
 const root = mkdtempSync(join(tmpdir(), 'kvidx-writer-'))
@@ -54,4 +59,55 @@ test('the command answers all that is under way before it ends', async () => {
   const answers = await Promise.all(puts)
   expect(new Set(answers)).toEqual(new Set(['503 unknown_outcome']))
   expect(await exited).toEqual([1, null])
+})
+
+test('a range removal in slices that fails midway says how much it had removed', async () => {
+  const directory = join(root, 'slices')
+  const broken = await startSidecarProcess(directory, 'SQLite', { env: { KVIDX_FAILPOINTS: 'commit.before=4*error' } })
+  const lines = (from: number, count: number) =>
+    Array.from({ length: count }, (_, key) => `{"op":"put","key":"${from + key}","text":"x"}\n`).join('')
+  const filled = await fetch(`${broken.data}/v1/batch`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/x-ndjson' },
+    body: lines(0, 25_000),
+  })
+  expect(filled.status).toBe(200)
+  // the third of its slices is the fourth commit
+  const cut = await fetch(`${broken.data}/v1/records?all=true&atomic=false`, { method: 'DELETE' })
+  expect(cut.status).toBe(503)
+  expect(await cut.json()).toMatchObject({
+    code: 'unknown_outcome',
+    removed: '20000',
+    detail: expect.stringContaining('20000 records before were removed'),
+  })
+  await broken.kill('SIGKILL')
+  const again = await startSidecarProcess(directory, 'SQLite')
+  expect(((await (await fetch(`${again.data}/v1/count`)).json()) as { count: string }).count).toBe('5000')
+  await again.kill('SIGTERM')
+})
+
+test('when the engine refuses a whole group, each answer carries the position of its own commit', async () => {
+  const directory = join(root, 'group')
+  mkdirSync(directory)
+  const database = new LocalDatabase(
+    databaseConfig({
+      name: 'orders',
+      engine: 'LMDB',
+      dataDirectory: directory,
+      tuning: { syncMode: 'Full', mapSize: 1 << 20, mapSizeLimit: 4 << 20 },
+    }),
+    systemClock,
+    pino({ level: 'silent' }),
+  )
+  onTestFinished(() => database.close())
+  await database.open(new AbortController().signal)
+  const put = (key: bigint, length: number) =>
+    database.write({ operations: [{ op: 'put', key, term: 0n, cmd: 0n, data: new Uint8Array(length) }] })
+  // one group: nothing is sent to the writer before this turn ends
+  const results = await Promise.allSettled([put(1n, 10), put(2n, 8 << 20), put(3n, 10), put(4n, 10)])
+  expect(
+    results.map(result =>
+      result.status === 'fulfilled' ? result.value.position.seq : (result.reason as KvidxError).code,
+    ),
+  ).toEqual([1n, 'no_space', 2n, 3n])
 })
