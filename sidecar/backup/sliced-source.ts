@@ -38,7 +38,7 @@ export interface SlicedDatabase extends SourceDescription {
   slice(range: KeyRange, bytes: number): Promise<KeySlice>
   /** Encoded frames behind a position, to the newest durable commit of now. Errors: log_trimmed. */
   frames(since: Position): AsyncIterable<Uint8Array>
-  /** The change log has to keep what comes behind this position; before `state` nothing is asked for. */
+  /** The change log has to keep what comes behind this position. In the beginning it keeps what comes behind `state`. */
   hold(position: Position): Promise<void>
   /** The change log is no longer needed. */
   letGo(): Promise<void>
