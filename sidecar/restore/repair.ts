@@ -61,11 +61,25 @@ export function repairOf(options: RepairOptions): Repair {
   }
 }
 
-function stopped(damage: KvidxError, { engine }: DatabaseConfig, why?: string, cause: KvidxError = damage): KvidxError {
-  const ways = engine === 'SQLite' ? ', or Salvage to keep what can be read' : ''
+function stopped(
+  damage: KvidxError,
+  { engine, recovery }: DatabaseConfig,
+  why?: string,
+  cause: KvidxError = damage,
+): KvidxError {
+  const tried = recovery.onCorruption
+  const ways = [
+    ...(tried === 'RestoreLatest'
+      ? []
+      : ['set spec.recovery.onCorruption: RestoreLatest for the newest state of the backups']),
+    ...(tried === 'Salvage' || engine !== 'SQLite'
+      ? []
+      : ['set spec.recovery.onCorruption: Salvage to keep what can be read']),
+    ...(tried === 'Stop' ? [] : ['restore from another store or lineage (docs/backup.md, Corrupted database)']),
+  ]
   return new KvidxError(
     'engine_corrupt',
-    `the database is damaged: ${damage.message}. ${why === undefined ? '' : `${why}. `}Nothing was changed; set spec.recovery.onCorruption: RestoreLatest for the newest state of the backups${ways}`,
+    `the database is damaged: ${damage.message}. ${why === undefined ? '' : `${why}. `}Nothing was changed; ${ways.join(', or ')}`,
     { ...damage.details, field: 'recovery.onCorruption' },
     cause,
   )

@@ -164,7 +164,9 @@ describe('a damaged SQLite file', () => {
     damage(mainDb(directory), bytes => bytes.fill(0x5a))
     const { sidecar, status } = await sidecarHere({ directory, spec: policy('Salvage') })
     await vi.waitFor(async () => expect((await status()).lifecycle).toBe('failed'), patience)
-    expect((await status()).failure.message).toMatch(/Salvage did not work: no record .* can be read/)
+    expect((await status()).failure.message).toMatch(
+      /Salvage did not work: no record .* can be read.*; set spec.recovery.onCorruption: RestoreLatest .*, or restore from another store/,
+    )
     expect(readdirSync(join(directory, 'quarantine'))).toEqual([])
     await sidecar.stop()
   })
@@ -292,6 +294,10 @@ describe.each<EngineKind>(['LMDB', 'RocksDB', 'SQLite'])('damaged files, %s, wit
     const { failure } = await status()
     expect(failure.code).toBe('engine_corrupt')
     expect(failure.message).toMatch(/damaged: .*RestoreLatest did not work: .*no backup.*Nothing was changed/s)
+    // what is left to do, and not what was done
+    expect(failure.message).not.toContain('set spec.recovery.onCorruption: RestoreLatest')
+    expect(failure.message.includes('set spec.recovery.onCorruption: Salvage')).toBe(engine === 'SQLite')
+    expect(failure.message).toContain('restore from another store or lineage (docs/backup.md, Corrupted database)')
     expect(readdirSync(join(running.data, 'quarantine'))).toEqual([])
     await sidecar.stop()
   })
