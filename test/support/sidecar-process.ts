@@ -16,6 +16,7 @@ export interface SidecarProcess {
   kill(signal: NodeJS.Signals): Promise<void>
 }
 
+const UNSERVED = '"msg":"the database cannot be served"'
 const ENTRY = fileURLToPath(new URL('./sidecar-entry.ts', import.meta.url))
 
 export async function startSidecarProcess(
@@ -51,16 +52,25 @@ export async function runSidecar(
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let log = ''
-  child.stderr?.on('data', chunk => {
-    log += String(chunk)
-  })
   const exited = new Promise<void>(resolve => child.once('exit', () => resolve()))
   const addresses = await new Promise<{ data: string; operations: string }>((resolve, reject) => {
     let out = ''
+    let served = false
     child.stdout?.on('data', chunk => {
       out += String(chunk)
       const line = out.split('\n').find(text => text.startsWith('{'))
-      if (line && out.includes('\n')) resolve(JSON.parse(line) as { data: string; operations: string })
+      if (!line || !out.includes('\n')) return
+      served = true
+      resolve(JSON.parse(line) as { data: string; operations: string })
+    })
+    child.stderr?.on('data', chunk => {
+      log += String(chunk)
+      if (served || !log.endsWith('\n')) return
+      // it stands there until somebody changes its configuration; with `retryIn` it tries again by itself
+      const hopeless = log.split('\n').find(line => line.includes(UNSERVED) && !line.includes('"retryIn"'))
+      if (hopeless === undefined) return
+      child.kill('SIGKILL')
+      reject(new Error(`the sidecar does not serve:\n${hopeless}`))
     })
     void exited.then(() => reject(new Error(`the sidecar ended before it served:\n${log}`)))
   })
