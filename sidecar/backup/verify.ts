@@ -12,7 +12,7 @@ import { fillTuning } from '../engine/settings.ts'
 import type { BackupContext, SourceRecord } from './backup.ts'
 import type { Backup, LineageCatalog } from './catalog.ts'
 import { resolveChain } from './chain.ts'
-import { VERIFICATION } from './layout.ts'
+import { MANIFEST, VERIFICATION } from './layout.ts'
 import { fill, type RestoreProgress } from './restore.ts'
 import { type CheckName, encodeVerification, type Verification, type VerificationCheck } from './verification.ts'
 
@@ -79,8 +79,11 @@ export async function verifyBackup(
   return verification
 }
 
-function save({ store, signal }: BackupContext, { path }: Backup, verification: Verification): Promise<unknown> {
-  return store.put(path + VERIFICATION, encodeVerification(verification), signal && { signal })
+/** Errors: backup_not_found when the backup was removed meanwhile: a result of it would bring its directory back, or refute what nobody can look at any more. */
+async function save({ store, signal }: BackupContext, { path }: Backup, verification: Verification): Promise<void> {
+  if (!(await store.head(path + MANIFEST, signal)))
+    throw new KvidxError('backup_not_found', `${path} was removed from ${store.location} while it was being verified`)
+  await store.put(path + VERIFICATION, encodeVerification(verification), signal && { signal })
 }
 
 /**

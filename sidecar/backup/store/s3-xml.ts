@@ -33,3 +33,9 @@ function decodeEntities(raw: string): string {
 export function encodeEntities(value: string): string {
   return value.replace(/[&<>"']/g, character => `&#${character.charCodeAt(0)};`)
 }
+
+/** Whether the document ends with the end of its root element: a body may be cut although its length is as announced. */
+export function isWhole(xml: string): boolean {
+  const [, root, only] = /^\uFEFF?\s*(?:<\?[^>]*\?>\s*)?<([\w:.-]+)(?:[^>]*(\/)>\s*$)?/.exec(xml) ?? []
+  return root !== undefined && (only !== undefined || xml.trimEnd().endsWith(`</${root}>`))
+}

@@ -4,7 +4,7 @@ import { blocks, chunksOf, readAll, throwIfAborted } from './body.ts'
 import { checkKey, checkPrefix } from './key.ts'
 import { S3Client, type S3ClientOptions, type S3Response, single } from './s3-client.ts'
 import { type PartPlan, planParts, uploadParts } from './s3-multipart.ts'
-import { elements, text } from './s3-xml.ts'
+import { elements, isWhole, text } from './s3-xml.ts'
 import type {
   BackupStore,
   GetOptions,
@@ -34,6 +34,8 @@ const PROBE_BODY = Buffer.from(
  * within this time see one winner; a writer slower than this between its look and its write is not noticed (docs/formats.md, section 7).
  */
 const SETTLE_MS = 500
+/** A listing is read anew when it breaks off. */
+const LISTING_ATTEMPTS = 3
 const LARGEST_LISTING = 16 * 1024 * 1024
 /** A stream that broke so often without a byte in between is given up. */
 const RESUMPTIONS = 5
@@ -248,8 +250,21 @@ export class S3Store implements BackupStore {
   }
 
   async #xml(call: Parameters<S3Client['send']>[0]): Promise<string> {
-    const response = await this.#client.send(call)
-    return (await readAll(response.body, LARGEST_LISTING, 'the listing')).toString('utf8')
+    for (let attempt = 1; ; attempt++) {
+      const response = await this.#client.send(call)
+      let cause: unknown
+      try {
+        const xml = (await readAll(response.body, LARGEST_LISTING, 'the listing')).toString('utf8')
+        // half a listing would be taken for a store that has only that, where a backup without its manifest is nobody's
+        if (isWhole(xml)) return xml
+      } catch (thrown) {
+        throwIfAborted(call.signal)
+        if (thrown instanceof KvidxError) throw thrown
+        cause = thrown
+      }
+      if (attempt === LISTING_ATTEMPTS)
+        throw new KvidxError('store_unreachable', `the listing of ${this.location} breaks off in the middle`, {}, cause)
+    }
   }
 
   #relative(key: string): string {
@@ -335,7 +350,19 @@ export class S3Store implements BackupStore {
       if (at >= end) return
       if (++broken > RESUMPTIONS * 2)
         throw new KvidxError('store_unreachable', `GET ${key} ends at byte ${at} of ${end}`, { key })
-      body = (await this.#open(key, at, end, first.etag, signal)).body
+      try {
+        body = (await this.#open(key, at, end, first.etag, signal)).body
+      } catch (thrown) {
+        // the same object, but shorter than it was said to be: nothing is known of its bytes
+        if (thrown instanceof KvidxError && thrown.code === 'range_not_satisfiable')
+          throw new KvidxError(
+            'store_unreachable',
+            `GET ${key} ends at byte ${at}, the store said ${end}`,
+            { key },
+            thrown,
+          )
+        throw thrown
+      }
     }
   }
 }

@@ -12,6 +12,8 @@ export type Fault =
   | { readonly kind: 'drop'; readonly after?: true }
   /** Passes so many bytes of the answer's body on, then closes the connection. */
   | { readonly kind: 'cut'; readonly bytes: number }
+  /** Leaves the last `without` bytes of the answer's body out, and announces a length that is off by `announced`; then closes the connection. */
+  | { readonly kind: 'lie'; readonly without: number; readonly announced: number }
 
 export interface FaultProxy {
   readonly endpoint: string
@@ -64,6 +66,10 @@ function handle(
       response.resume().on('end', () => incoming.socket.destroy())
       return
     }
+    if (fault?.kind === 'lie') {
+      void lie(fault, response, outgoing)
+      return
+    }
     outgoing.writeHead(response.statusCode ?? 502, response.headers)
     if (fault?.kind !== 'cut') {
       response.pipe(outgoing)
@@ -82,4 +88,18 @@ function handle(
   })
   upstream.on('error', () => incoming.socket.destroy())
   incoming.pipe(upstream)
+}
+
+async function lie(
+  { without, announced }: Fault & { kind: 'lie' },
+  response: IncomingMessage,
+  outgoing: ServerResponse,
+): Promise<void> {
+  const chunks: Buffer[] = []
+  for await (const chunk of response) chunks.push(chunk as Buffer)
+  const body = Buffer.concat(chunks)
+  const { 'transfer-encoding': _chunked, ...headers } = response.headers
+  const length = String(body.length + announced)
+  outgoing.writeHead(response.statusCode ?? 502, { ...headers, 'content-length': length, connection: 'close' })
+  outgoing.write(body.subarray(0, body.length - without), () => outgoing.socket?.end())
 }
