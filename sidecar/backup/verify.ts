@@ -87,7 +87,8 @@ async function save({ store, signal }: BackupContext, { path }: Backup, verifica
 }
 
 /**
- * Verifies an increment, and by the same replay all before it in its chain that have no verification yet. Returns those that were judged, the last one first.
+ * Verifies an increment, and by the same replay all before it in its chain that have no verification yet; when it fails, its Full, too, if that has none.
+ * Returns those that were judged, the last one first.
  * @param recordedAt what the source recorded at a position, where it still knows. Errors: as verifyBackup.
  */
 export async function verifyIncrements(
@@ -106,8 +107,15 @@ export async function verifyIncrements(
     recorded: await recordedAt(last.position),
     onIncrement,
   })
-  // what could not be played to its end proves nothing of what came before
-  if (whole.result === 'Failed') return [whole]
+  // what could not be played to its end proves nothing of what came before; but a Full that nobody verified may be what is damaged, and would go on as good
+  if (whole.result === 'Failed') {
+    const base = catalog.backups.find(({ directory }) => directory === whole.chain[0])
+    if (!base || base.verification) return [whole]
+    return [
+      whole,
+      await verifyBackup(context, catalog, base, { ...options, recorded: await recordedAt(base.position) }),
+    ]
+  }
   const judged = [whole]
   for (const { backup, state } of passed) {
     const checks = new Checks()

@@ -282,8 +282,10 @@ describe('increments', () => {
     expect(made).toMatchObject({ phase: 'Completed', verification: 'Skipped' })
     expect(made.increments).toEqual([
       expect.objectContaining({ name: 'upon', result: 'Failed', error: expect.stringContaining('-unproven') }),
+      expect.objectContaining({ name: 'unproven', result: 'Failed', code: 'backup_corrupt' }),
     ])
-    expect(await results()).toMatchObject({ upon: 'Failed', unproven: 'Skipped' })
+    // it would count as good for retention and as a parent
+    expect(await results()).toMatchObject({ upon: 'Failed', unproven: 'Failed', fifth: 'Skipped' })
   })
 
   test('that are damaged are named at a drill, do not make it a failure of the drill, and do not hold up those before them', async () => {
