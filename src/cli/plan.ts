@@ -24,7 +24,10 @@ export function planCommand(io: Io): Command {
     .requiredOption('-f, --file <file...>', 'manifest (YAML) as it is to be applied')
     .option('--from <file...>', 'manifest as it is now, to compare without a cluster; without it all is new')
     .option('--server-side', 'compare with the cluster, which also checks the edit (kubectl apply --dry-run=server)')
-    .option('-n, --namespace <name>', 'namespace of objects that name none', 'default')
+    .option(
+      '-n, --namespace <name>',
+      'namespace of objects that name none; default: with --server-side that of the kubeconfig, else "default"',
+    )
     .option('--kubeconfig <file>', 'how to reach the cluster; default $KUBECONFIG')
     .option(
       '--detailed-exitcode',
@@ -90,7 +93,7 @@ async function withCluster(flags: PlanFlags): Promise<readonly Preview[]> {
   const api = new KubeClient({ connection })
   try {
     const previews: Preview[] = []
-    for (const wanted of await databasesOf(flags.file, flags.namespace ?? 'default')) {
+    for (const wanted of await databasesOf(flags.file, flags.namespace ?? connection.namespace)) {
       const { name, namespace } = wanted.metadata
       const current = await undefinedIfMissing(api.get<KvidxDatabase & KubeLike>(DATABASES, { name, namespace }))
       // the server fills in defaults, merges what others own and judges every rule

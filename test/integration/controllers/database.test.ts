@@ -1,4 +1,7 @@
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
+import { parse, stringify } from 'yaml'
 import { NEWEST_TEMPLATE } from '../../../src/controllers/database/objects/stateful-set.ts'
 import { DATABASES } from '../../../src/controllers/database/resource.ts'
 import type { KubeClient } from '../../../src/kube/client.ts'
@@ -15,6 +18,8 @@ import {
   STATEFUL_SETS,
 } from '../../../src/kube/resources.ts'
 import type { RunningOperator } from '../../../src/operator/operator.ts'
+import { temporaryDirectory } from '../../support/sidecar-here.ts'
+import { kvidx } from '../cli/harness.ts'
 import { access, eventually, freshNamespace } from '../kube/access.ts'
 import {
   type Any,
@@ -362,6 +367,21 @@ describe.skipIf(missing)('the database controller on a real API server', () => {
     await gone('snap')
     expect(await find(api, PERSISTENT_VOLUME_CLAIMS, namespace, 'data-snap-0')).toBeDefined()
   }, 60_000)
+
+  it('is planned against the namespace of the kubeconfig, as kubectl would apply it', async () => {
+    await made('planned')
+    const directory = temporaryDirectory()
+    const [config, manifest] = [join(directory, 'kubeconfig'), join(directory, 'changed.yaml')]
+    const known = parse(readFileSync(kubeconfig, 'utf8'))
+    for (const { context } of known.contexts) context.namespace = namespace
+    writeFileSync(config, stringify(known))
+    const { metadata: _metadata, ...changed } = database(namespace, 'planned', { tuning: { cacheSize: '80Mi' } })
+    writeFileSync(manifest, stringify({ ...changed, metadata: { name: 'planned' } }))
+    const ran = await kvidx(['plan', '-f', manifest, '--server-side', '--kubeconfig', config])
+    expect([ran.code, ran.notes]).toEqual([0, ''])
+    expect(ran.out).toContain(`KvidxDatabase ${namespace}/planned`)
+    expect(ran.out).toMatch(/~ change StatefulSet planned/)
+  })
 
   it('keeps its finalizer in step with the policy', async () => {
     await made('policy', { storage: { size: '1Gi', deletionPolicy: 'Delete' } })
