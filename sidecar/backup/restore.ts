@@ -88,15 +88,16 @@ export async function stageRestore(context: FileContext, chain: Chain, options: 
   return restored
 }
 
-/** Base, changes, and the database's own metadata, into an empty engine. */
+/** Base, changes, and the database's own metadata, into an empty engine. @param options.readBack the caller compares the digest of what the engine holds */
 export async function fill(
   context: FileContext,
   writer: EngineWriter,
   chain: Chain,
-  options: Pick<RestoreOptions, 'mark' | 'progress' | 'onIncrement'>,
+  options: Pick<RestoreOptions, 'mark' | 'progress' | 'onIncrement'> & { readonly readBack?: boolean },
 ): Promise<Restored> {
-  const { progress, mark, onIncrement } = options
-  const base = await loadFull(context, writer, chain.base, records => progress?.({ stage: 'records', records }))
+  const { progress, mark, onIncrement, readBack } = options
+  const onRecords = (records: number) => progress?.({ stage: 'records', records })
+  const base = await loadFull(context, writer, chain.base, onRecords, readBack)
   const {
     state: reached,
     stopped,

@@ -168,6 +168,7 @@ async function restoreAndRead(
   try {
     writer = await openWriter({ kind: engine, directory, tuning: fillTuning(engine) })
     const { reached } = await fill(context, writer, chain, {
+      readBack: true,
       ...(progress && { progress }),
       ...(onIncrement && { onIncrement }),
     })

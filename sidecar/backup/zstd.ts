@@ -14,7 +14,8 @@ const decompressBlock = promisify(zstdDecompress)
  * looks back half a MiB, so larger blocks would save next to nothing.
  */
 const BLOCK = 2 * 1024 * 1024
-const THREADS = 2
+/** Blocks on their way at once: one more than two cores can take, so that none waits while this thread hashes and writes. */
+const AHEAD = 3
 const CHUNK = 1024 * 1024
 /** 64 MiB: what a reader gives to a file that says it needs a large window. Ours need 4 MiB at most. */
 const READ_PARAMS = { [constants.ZSTD_d_windowLogMax]: 26 }
@@ -23,7 +24,7 @@ const WHOLE = 2 * BLOCK
 
 export const DEFAULT_ZSTD_LEVEL = 1
 
-/** Compresses to zstd with checksums. Memory: three blocks, used again and again, and what comes out of two. @param level 1 … 19 */
+/** Compresses to zstd with checksums. Memory: four blocks, used again and again, and what comes out of three. @param level 1 … 19 */
 export async function* compress(
   source: AsyncIterable<Uint8Array>,
   level = DEFAULT_ZSTD_LEVEL,
@@ -57,7 +58,7 @@ export async function* compress(
       at += take
       if (have < BLOCK) continue
       start()
-      if (running.length >= THREADS) yield await oldest()
+      if (running.length >= AHEAD) yield await oldest()
       block = free.pop() ?? Buffer.allocUnsafeSlow(BLOCK)
       have = 0
     }
@@ -94,7 +95,7 @@ export async function* decompress(source: AsyncIterable<Uint8Array>): AsyncGener
       // a failure is met when its turn comes; until then it must not count as unhandled
       result.catch(() => undefined)
       running.push({ frame: next.value.bytes, result })
-      if (running.length > THREADS) yield* oldest()
+      if (running.length > AHEAD) yield* oldest()
     }
     while (running.length > 0) yield* oldest()
   } finally {
