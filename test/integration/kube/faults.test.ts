@@ -146,6 +146,21 @@ describe.skipIf(missing)('through a network that fails', () => {
       await through?.api.close()
     })
 
+    it('lists by pages of 500, asks for bookmarks, and keeps no managedFields', async () => {
+      await direct.apply(CONFIG_MAPS, configMap(namespace, 'lean', {}, { test: 'lean' }))
+      informerOf('lean')
+      informer.start()
+      await informer.synced
+      await eventually(
+        () => proxy.requests.filter(request => request.isWatch).length,
+        count => count > 0,
+      )
+      const [list, watched] = proxy.requests
+      expect(list?.query.get('limit')).toBe('500')
+      expect([watched?.isWatch, watched?.query.get('allowWatchBookmarks')]).toEqual([true, 'true'])
+      expect(informer.store.get(`${namespace}/lean`)?.metadata).not.toHaveProperty('managedFields')
+    })
+
     it('lists again on 410, also as an event, and learns what was deleted meanwhile', async () => {
       await direct.create(CONFIG_MAPS, configMap(namespace, 'relist-a', {}, { test: 'relist' }))
       await direct.create(CONFIG_MAPS, configMap(namespace, 'relist-b', {}, { test: 'relist' }))

@@ -174,7 +174,6 @@ export class MemoryApi implements KubeApi {
     this.watchedFrom.push(from)
     if (from < this.#compacted) throw gone()
     let left = fault?.events ?? Number.POSITIVE_INFINITY
-    let sent = from
     for (;;) {
       for (const entry of this.#history.filter(one => one.version > from && one.plural === resource.plural)) {
         if (left-- <= 0) {
@@ -182,7 +181,6 @@ export class MemoryApi implements KubeApi {
           return
         }
         from = entry.version
-        sent = from
         yield { type: entry.type, object: structuredClone(entry.object) as T }
       }
       const woken = await this.#change(options.signal)
@@ -191,8 +189,8 @@ export class MemoryApi implements KubeApi {
         // the server's cache ends watches that fall behind
         throw gone()
       }
-      if (sent < this.#version && !this.#history.some(one => one.version > from && one.plural === resource.plural)) {
-        sent = this.#version
+      if (from < this.#version && !this.#history.some(one => one.version > from && one.plural === resource.plural)) {
+        from = this.#version
         yield { type: 'BOOKMARK', resourceVersion: String(this.#version) }
       }
     }

@@ -5,7 +5,7 @@ import { KubeApiError } from '../../../src/kube/api-error.ts'
 import { Informer } from '../../../src/kube/informer.ts'
 import { KubeMetrics } from '../../../src/kube/metrics.ts'
 import { type KubeObject, keyOf } from '../../../src/kube/object.ts'
-import { CONFIG_MAPS } from '../../../src/kube/resources.ts'
+import { CONFIG_MAPS, SECRETS } from '../../../src/kube/resources.ts'
 import type { Change } from '../../../src/kube/store.ts'
 import { broken, gone, MemoryApi, type WatchFault } from './memory-api.ts'
 
@@ -84,6 +84,26 @@ describe('an informer', () => {
     expect(await counter(metrics, restarts('error'))).toBe(3)
     // from the list's version, then each time from that of the one event that came
     expect(api.watchedFrom).toEqual([1, 2, 3, 4])
+    await informer.stop()
+  })
+
+  it('goes on from a bookmark, behind which nothing can be compacted away', async () => {
+    const { clock, api, informer, metrics } = setUp()
+    let watches = 0
+    api.watchFault = () => (watches++ === 0 ? { events: 0, error: broken() } : undefined)
+    informer.start()
+    await clock.advance(0)
+    // what does not concern the watch moves the version on
+    for (let i = 0; i < 5; i++) api.put(SECRETS, configMap(`m${i}`, 'x'))
+    api.wake()
+    await clock.advance(0)
+    api.compact()
+    // the event on which the first watch breaks
+    api.put(CONFIG_MAPS, configMap('later', 'x'))
+    await clock.advance(60_000)
+    expect(api.watchedFrom).toEqual([1, 6])
+    expect(await counter(metrics, RELISTS)).toBe(1)
+    expect([...informer.store.keys()]).toEqual(['default/later'])
     await informer.stop()
   })
 
