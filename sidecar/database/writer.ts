@@ -2,6 +2,7 @@ import { Worker } from 'node:worker_threads'
 import { KvidxError } from '../../src/common/errors.ts'
 import { workerUrl } from '../../src/common/worker-url.ts'
 import type { EngineShare } from '../engine/engine.ts'
+import { holdEngine } from '../engine/open.ts'
 import type { DatabaseState, EpochRecord } from './database.ts'
 import { readDigest } from './digest.ts'
 import type { WriteRequest, WriteResult, WriteTiming } from './operation.ts'
@@ -77,7 +78,8 @@ export class Writer {
   }
 
   /** Opens the engine in a thread of its own. Rejects with the engine's error. */
-  static open(data: WriterData): Promise<Writer> {
+  static async open(data: WriterData): Promise<Writer> {
+    await holdEngine(data.options.kind)
     const worker = new Worker(workerUrl('sidecar/database/writer.worker'), { workerData: data, name: 'writer' })
     return new Promise((resolve, reject) => {
       let refused: KvidxError | undefined

@@ -36,19 +36,17 @@ export async function openReader(share: EngineShare): Promise<EngineReader> {
 }
 
 /**
- * Keeps an engine's library in the process. Node unloads an addon with the last thread that has it; where only a passing thread had it, what the addon left to the end
- * of that thread (destructors, work in the pool) could run in memory that is gone.
+ * Keeps an engine's library in the process, from before a thread opens it. Node unloads an addon with the last thread that has it; where only a passing thread had it, what
+ * the addon left to the end of that thread (destructors, work in the pool) could run in memory that is gone. A library that cannot be loaded is the thread's to report.
  */
 export async function holdEngine(kind: EngineOptions['kind']): Promise<void> {
-  switch (kind) {
-    case 'SQLite':
-      await import('./sqlite/reader.ts')
-      return
-    case 'LMDB':
-      await import('./lmdb/reader.ts')
-      return
-    case 'RocksDB':
-      await import('./rocksdb/reader.ts')
+  try {
+    if (kind === 'LMDB') await import('./lmdb/reader.ts')
+    else if (kind === 'RocksDB') await import('./rocksdb/reader.ts')
+    // this addon is loaded by the first database
+    else new (await import('better-sqlite3')).default(':memory:').close()
+  } catch {
+    // said above
   }
 }
 

@@ -59,7 +59,7 @@ export async function runDrill(
   let time = options.time
   try {
     time ??= await randomMoment(settings, home, clock, random, signal)
-    const thread = new FillThread(
+    const thread = await FillThread.start(
       {
         kind: 'restore',
         store: settings,

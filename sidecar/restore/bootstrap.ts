@@ -34,7 +34,7 @@ export function seedOf(
       : importTask(bootstrap.import as NonNullable<Bootstrap['import']>, dynamic, database, engine, clock.now())
     const from = bootstrap.restore ? 'restore' : 'import'
     onProgress({ from, stage: 'records', records: 0 })
-    const thread = new FillThread(task, ({ stage, records }) => onProgress({ from, stage, records }))
+    const thread = await FillThread.start(task, ({ stage, records }) => onProgress({ from, stage, records }))
     try {
       return { ...(await thread.filled(signal)) }
     } finally {

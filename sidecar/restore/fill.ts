@@ -107,10 +107,17 @@ export class FillThread {
   readonly #onProgress: (progress: FillProgress) => void
 
   /** @param compare keep the filled engine open for `compare` */
-  constructor(task: FillTask, onProgress: (progress: FillProgress) => void, compare = false) {
+  static async start(
+    task: FillTask,
+    onProgress: (progress: FillProgress) => void,
+    compare = false,
+  ): Promise<FillThread> {
+    await holdEngine(task.engine.kind)
+    return new FillThread(task, onProgress, compare)
+  }
+
+  private constructor(task: FillTask, onProgress: (progress: FillProgress) => void, compare: boolean) {
     this.#onProgress = onProgress
-    // a library that cannot be loaded is the thread's to report
-    holdEngine(task.engine.kind).catch(() => undefined)
     this.#worker = new Worker(workerUrl('sidecar/restore/fill.worker'), { workerData: { task, compare }, name: 'fill' })
     this.#worker.on('message', (message: FromFill) => this.#receive(message))
     this.#worker.on('error', error =>

@@ -183,7 +183,7 @@ export class RestoreRunner {
       continues: epochs,
       now: clock.now(),
     }
-    const thread = new FillThread(
+    const thread = await FillThread.start(
       task,
       progress =>
         this.#update({

@@ -63,7 +63,7 @@ export async function restoreOffline(
       layout,
       identity,
       async directory => {
-        const thread = new FillThread(
+        const thread = await FillThread.start(
           {
             kind: 'restore',
             store: request.store,

@@ -173,7 +173,7 @@ async function replaceBy(
   const directory = join(layout.staging, id)
   await mkdir(directory, { mode: 0o700 })
   try {
-    const thread = new FillThread(taskOf(engineOptions(options.config(), directory), clock.now()), progress)
+    const thread = await FillThread.start(taskOf(engineOptions(options.config(), directory), clock.now()), progress)
     let filled: Filled
     try {
       filled = await thread.filled(signal)
