@@ -13,20 +13,24 @@ export interface QuarantineEntry {
   readonly bytes: number
 }
 
-const NAME = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z-([A-Za-z0-9-]+)$/
+/** A number tells those of one second apart: it is no part of the reason. */
+const NAME = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z-([A-Za-z-]+?)(?:-\d+)?$/
 
 /** Newest first; what does not have a name of ours is left out. */
 export async function listQuarantine(layout: VolumeLayout): Promise<QuarantineEntry[]> {
   const names = await readdir(layout.quarantine).catch(() => [])
-  const entries: QuarantineEntry[] = []
+  const entries: (QuarantineEntry & { readonly moved: number })[] = []
   for (const name of names) {
     const match = NAME.exec(name)
     if (!match) continue
     const [, year, month, day, hour, minute, second, reason = ''] = match
     const bytes = await treeSize(join(layout.quarantine, name))
-    entries.push({ name, reason, time: `${year}-${month}-${day}T${hour}:${minute}:${second}.000Z`, bytes })
+    // when the database was moved into it: the order of those of one second
+    const moved = (await stat(join(layout.quarantine, name)).catch(() => ({ mtimeMs: 0 }))).mtimeMs
+    entries.push({ name, reason, time: `${year}-${month}-${day}T${hour}:${minute}:${second}.000Z`, bytes, moved })
   }
-  return entries.sort((a, b) => (a.name < b.name ? 1 : -1))
+  entries.sort((a, b) => (a.time === b.time ? b.moved - a.moved : a.time < b.time ? 1 : -1))
+  return entries.map(({ moved: _, ...entry }) => entry)
 }
 
 /** Removes one entry for good. Errors: not_found naming what there is. */
