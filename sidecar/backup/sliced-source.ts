@@ -8,7 +8,7 @@ import type { Position } from '../database/operation.ts'
 import { packedStream, packStretch } from '../database/packed-stream.ts'
 import { formatPosition } from '../database/position.ts'
 import type { ScanTotals } from '../database/reader-protocol.ts'
-import { expirySlices, storedBounds, totalsOf } from '../database/record-stream.ts'
+import { expirySlices, readTotals, storedBounds } from '../database/record-stream.ts'
 import {
   type EngineSnapshot,
   type EngineWriter,
@@ -78,7 +78,6 @@ export async function fromSlices<T>(
     writer = await openWriter({ kind: database.engine, directory, tuning: { syncMode: 'Off' } })
     const assembly = new Assembly(writer, database, options)
     await assembly.run()
-    writer.flush()
     return { assembly, share: writer.share }
   }
   try {
@@ -87,7 +86,7 @@ export async function fromSlices<T>(
     try {
       const snapshot = reader.snapshot()
       try {
-        const { expiring } = compare(await read(snapshot, signal), assembly.state)
+        const { expiring } = compare(await readTotals(snapshot, () => throwIfAborted(signal)), assembly.state)
         const state = { ...assembly.state, expiring }
         return await store(sourceOf(database, snapshot, state), assembly.slices)
       } finally {
@@ -236,16 +235,6 @@ class Assembly {
         'conflict',
         `the database began epoch ${epoch} while a backup of epoch ${begun} was read in key slices; make it again`,
       )
-  }
-}
-
-async function read(snapshot: EngineSnapshot, signal: AbortSignal | undefined): Promise<ScanTotals> {
-  const walk = totalsOf(snapshot)
-  for (;;) {
-    throwIfAborted(signal)
-    const totals = walk.step()
-    if (totals) return totals
-    await setImmediate()
   }
 }
 

@@ -1,11 +1,10 @@
 import { mkdir, rm } from 'node:fs/promises'
-import { setImmediate } from 'node:timers/promises'
 import { KvidxError } from '../../src/common/errors.ts'
 import type { DatabaseState } from '../database/database.ts'
 import { formatDigest } from '../database/digest.ts'
 import type { Position } from '../database/operation.ts'
 import { formatPosition } from '../database/position.ts'
-import { totalsOf } from '../database/record-stream.ts'
+import { readTotals } from '../database/record-stream.ts'
 import { type EngineKind, type EngineWriter, EVERY_KEY } from '../engine/engine.ts'
 import { openReader, openWriter } from '../engine/open.ts'
 import { fillTuning } from '../engine/settings.ts'
@@ -186,22 +185,17 @@ async function readEngine(writer: EngineWriter, signal: AbortSignal | undefined)
   try {
     const snapshot = reader.snapshot()
     try {
-      const walk = totalsOf(snapshot)
-      for (;;) {
-        const totals = walk.step()
-        if (totals) {
-          const minKey = firstKey(snapshot, false)
-          const maxKey = firstKey(snapshot, true)
-          return {
-            count: String(totals.count),
-            dataBytes: String(totals.dataBytes),
-            digest: formatDigest(totals.digest),
-            ...(minKey !== undefined && { minKey }),
-            ...(maxKey !== undefined && { maxKey }),
-          }
-        }
+      const totals = await readTotals(snapshot, () => {
         if (signal?.aborted) throw new KvidxError('cancelled', 'the verification was cancelled')
-        await setImmediate()
+      })
+      const minKey = firstKey(snapshot, false)
+      const maxKey = firstKey(snapshot, true)
+      return {
+        count: String(totals.count),
+        dataBytes: String(totals.dataBytes),
+        digest: formatDigest(totals.digest),
+        ...(minKey !== undefined && { minKey }),
+        ...(maxKey !== undefined && { maxKey }),
       }
     } finally {
       snapshot.release()

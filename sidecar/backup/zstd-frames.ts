@@ -111,6 +111,6 @@ export class ZstdFrameWalker {
   }
 }
 
-function damaged(what: string): KvidxError {
-  return new KvidxError('backup_corrupt', `the compressed data ${what}`)
+export function damaged(what: string, cause?: unknown): KvidxError {
+  return new KvidxError('backup_corrupt', `the compressed data ${what}`, {}, cause)
 }

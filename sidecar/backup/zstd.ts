@@ -4,7 +4,8 @@ import { promisify } from 'node:util'
 import { constants, createZstdDecompress, zstdCompress, zstdDecompress } from 'node:zlib'
 import { KvidxError } from '../../src/common/errors.ts'
 import { giveBack } from '../database/packed-stream.ts'
-import { ZstdFrameWalker } from './zstd-frames.ts'
+import { pipelined } from './pipelined.ts'
+import { damaged, ZstdFrameWalker } from './zstd-frames.ts'
 
 const compressBlock = promisify(zstdCompress)
 const decompressBlock = promisify(zstdDecompress)
@@ -73,31 +74,17 @@ export async function* compress(
  * that is larger, packed or unpacked, passes as a stream. Errors: backup_corrupt when the file is damaged, cut off or followed by something else; errors of the source as they are.
  */
 export async function* decompress(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  const running: { frame: Buffer; result: Promise<Buffer | undefined> }[] = []
-  const pieces = piecesOf(source)
-  const oldest = async function* () {
-    const first = running.shift()
-    if (!first) return
-    const plain = await first.result
-    if (plain) yield plain
-    else yield* decompressLong([first.frame])
-  }
+  const pieces = pipelined(piecesOf(source), AHEAD + 1, async piece => ({
+    ...piece,
+    plain: piece.begins && piece.ends ? await decompressWhole(piece.bytes) : undefined,
+  }))
   try {
     for (;;) {
       const next = await pieces.next()
-      if (next.done) break
-      if (!next.value.begins || !next.value.ends) {
-        while (running.length > 0) yield* oldest()
-        yield* decompressLong(restOfFrame(next.value, pieces))
-        continue
-      }
-      const result = decompressWhole(next.value.bytes)
-      // a failure is met when its turn comes; until then it must not count as unhandled
-      result.catch(() => undefined)
-      running.push({ frame: next.value.bytes, result })
-      if (running.length > AHEAD) yield* oldest()
+      if (next.done) return
+      if (next.value.plain) yield next.value.plain
+      else yield* decompressLong(restOfFrame(next.value, pieces))
     }
-    while (running.length > 0) yield* oldest()
   } finally {
     await pieces.return(undefined)
   }
@@ -110,7 +97,7 @@ interface Piece {
   readonly ends: boolean
 }
 
-async function* piecesOf(source: AsyncIterable<Uint8Array>): AsyncGenerator<Piece, undefined> {
+async function* piecesOf(source: AsyncIterable<Uint8Array>): AsyncGenerator<Piece> {
   const walker = new ZstdFrameWalker()
   let held: Uint8Array[] = []
   let size = 0
@@ -137,11 +124,10 @@ async function* piecesOf(source: AsyncIterable<Uint8Array>): AsyncGenerator<Piec
     if (size > WHOLE) yield piece(false)
   }
   walker.end()
-  if (!given) throw damaged('there is nothing')
-  return undefined
+  if (!given) throw damaged('is damaged: there is nothing')
 }
 
-async function* restOfFrame(first: Piece, pieces: AsyncGenerator<Piece, undefined>): AsyncGenerator<Buffer> {
+async function* restOfFrame(first: Piece, pieces: AsyncGenerator<Piece>): AsyncGenerator<Buffer> {
   yield first.bytes
   for (let { ends } = first; !ends; ) {
     const next = await pieces.next()
@@ -161,7 +147,7 @@ async function decompressWhole(frame: Buffer): Promise<Buffer | undefined> {
   }
 }
 
-async function* decompressLong(frame: Iterable<Buffer> | AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+async function* decompressLong(frame: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   const engine = createZstdDecompress({ chunkSize: CHUNK, params: READ_PARAMS })
   const feeding = pipeline(Readable.from(frame, { objectMode: true, highWaterMark: 1 }), engine)
   feeding.catch(() => undefined)
@@ -178,9 +164,5 @@ async function* decompressLong(frame: Iterable<Buffer> | AsyncIterable<Buffer>):
 /** What the library says of damaged data; anything else as it is. */
 function namedDamage(thrown: unknown): unknown {
   const { code, message } = thrown as NodeJS.ErrnoException
-  return code?.startsWith('Z') ? damaged(message, thrown) : thrown
-}
-
-function damaged(what: string, cause?: unknown): KvidxError {
-  return new KvidxError('backup_corrupt', `the compressed data is damaged: ${what}`, {}, cause)
+  return code?.startsWith('Z') ? damaged(`is damaged: ${message}`, thrown) : thrown
 }

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import { type EngineSnapshot, EVERY_KEY, type KeyRange, type ReadView, type StoredRecord } from '../engine/engine.ts'
 import { createEncoder, ENCODER_CHUNK } from '../format/encode.ts'
 import { isVisible } from './committer.ts'
@@ -175,6 +176,17 @@ export interface Totals {
 /** Counts, sums and digests everything. */
 export function totalsOf(view: ReadView | EngineSnapshot): Totals {
   return ('pack' in view && packedTotals(view)) || scannedTotals(view)
+}
+
+/** Totals of everything, a slice a turn of the event loop. @param between called at each turn with the records so far; what it throws ends the walk */
+export async function readTotals(view: EngineSnapshot, between: (seen: number) => void): Promise<ScanTotals> {
+  const walk = totalsOf(view)
+  for (;;) {
+    const totals = walk.step()
+    if (totals) return totals
+    await setImmediate()
+    between(walk.seen)
+  }
 }
 
 function scannedTotals(snapshot: ReadView): Totals {

@@ -3,7 +3,7 @@ import { systemClock } from '../../src/common/clock.ts'
 import { KvidxError } from '../../src/common/errors.ts'
 import { syncTree } from '../backup/sync-tree.ts'
 import { formatDigest } from '../database/digest.ts'
-import { totalsOf } from '../database/record-stream.ts'
+import { readTotals } from '../database/record-stream.ts'
 import { toPlain } from '../database/writer-protocol.ts'
 import type { EngineOptions } from '../engine/engine.ts'
 import { openReader, openWriter } from '../engine/open.ts'
@@ -85,15 +85,11 @@ async function readBack(options: EngineOptions, filled: Filled): Promise<void> {
     const reader = await openReader(writer.share)
     const snapshot = reader.snapshot()
     try {
-      const walk = totalsOf(snapshot)
-      let totals = walk.step()
-      while (!totals) {
-        progress({ stage: 'verifying', records: walk.seen })
-        // the port's messages, a cancellation among them, come only between turns
-        await new Promise(resolve => setImmediate(resolve))
+      // the port's messages, a cancellation among them, come only between turns
+      const totals = await readTotals(snapshot, records => {
+        progress({ stage: 'verifying', records })
         if (controller.signal.aborted) throw new KvidxError('cancelled', 'the restore was cancelled')
-        totals = walk.step()
-      }
+      })
       if (String(totals.count) !== filled.count || formatDigest(totals.digest) !== filled.digest)
         throw new KvidxError(
           'engine_corrupt',

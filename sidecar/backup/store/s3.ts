@@ -2,6 +2,7 @@ import type { Clock } from '../../../src/common/clock.ts'
 import { KvidxError } from '../../../src/common/errors.ts'
 import { blocks, chunksOf, readAll, throwIfAborted } from './body.ts'
 import { checkKey, checkPrefix } from './key.ts'
+import { retrying } from './retry.ts'
 import { S3Client, type S3ClientOptions, type S3Response, single } from './s3-client.ts'
 import { type PartPlan, planParts, uploadParts } from './s3-multipart.ts'
 import { elements, isWhole, text } from './s3-xml.ts'
@@ -249,22 +250,23 @@ export class S3Store implements BackupStore {
     return false
   }
 
-  async #xml(call: Parameters<S3Client['send']>[0]): Promise<string> {
-    for (let attempt = 1; ; attempt++) {
+  #xml(call: Parameters<S3Client['send']>[0]): Promise<string> {
+    const policy = { clock: this.#clock, random: Math.random, attempts: LISTING_ATTEMPTS }
+    return retrying(policy, call.signal, async () => {
       const response = await this.#client.send(call)
       let cause: unknown
       try {
         const xml = (await readAll(response.body, LARGEST_LISTING, 'the listing')).toString('utf8')
         // half a listing would be taken for a store that has only that, where a backup without its manifest is nobody's
-        if (isWhole(xml)) return xml
+        if (isWhole(xml)) return { value: xml }
       } catch (thrown) {
         throwIfAborted(call.signal)
         if (thrown instanceof KvidxError) throw thrown
         cause = thrown
       }
-      if (attempt === LISTING_ATTEMPTS)
-        throw new KvidxError('store_unreachable', `the listing of ${this.location} breaks off in the middle`, {}, cause)
-    }
+      const what = `the listing of ${this.location} breaks off in the middle`
+      return { retry: true, error: new KvidxError('store_unreachable', what, {}, cause) }
+    })
   }
 
   #relative(key: string): string {
