@@ -78,7 +78,7 @@ export async function startServers(
     }
     const operations = options.operations ?? (await OperationsServer.start(config.operations, log))
     operations.attach(database)
-    closing.push(() => operations.close())
+    if (!options.operations) closing.push(() => operations.close())
 
     const limits = { ...DEFAULT_LIMITS, ...config.limits }
     const stopping = new AbortController()
@@ -112,6 +112,8 @@ export async function startServers(
     )
     listeners.push(tcp)
     if (socketPath !== undefined) listeners.push(await startSocket(contextFor(socketAccess), socketPath, fastPath))
+    // only now: where the data port cannot be opened, the probes are there to say why
+    if (options.operations) closing.unshift(() => operations.close())
     const host = data.host.includes(':') ? `[${data.host}]` : data.host
     return {
       dataAddress: `${certificate ? 'https' : 'http'}://${host}:${tcp.port}`,

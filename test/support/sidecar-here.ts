@@ -32,7 +32,12 @@ export function temporaryDirectory(): string {
 }
 
 export async function sidecarHere(
-  given: ConfigChange & { readonly engine?: EngineKind; readonly directory?: string; readonly clock?: Clock } = {},
+  given: ConfigChange & {
+    readonly engine?: EngineKind
+    readonly directory?: string
+    readonly clock?: Clock
+    readonly dataPort?: number
+  } = {},
 ): Promise<SidecarHere> {
   const root = temporaryDirectory()
   const directory = given.directory ?? join(root, 'volume')
@@ -49,7 +54,14 @@ export async function sidecarHere(
     writeFileSync(configFile, renderSidecarConfig(edit ? edit(config) : config))
   }
   configure({ spec: { monitoring: { logLevel: 'Error' } }, ...given })
-  const options = { host: '127.0.0.1', opsHost: '127.0.0.1', dataPort: 0, opsPort: 0, node: 'test', pod: 'test' }
+  const options = {
+    host: '127.0.0.1',
+    opsHost: '127.0.0.1',
+    dataPort: given.dataPort ?? 0,
+    opsPort: 0,
+    node: 'test',
+    pod: 'test',
+  }
   const sidecar = await startSidecar({ ...options, configFile, dataDirectory: directory }, given.clock)
   onTestFinished(() => sidecar.stop())
   return {
