@@ -1,5 +1,6 @@
 import { xxh3 } from '@node-rs/xxhash'
 import type { StoredRecord } from '../engine/engine.ts'
+import { Bytes } from './bytes.ts'
 
 /** Bytes of the canonical encoding before the data (docs/formats.md, section 1). */
 export const CANONICAL_HEADER = 32
@@ -16,26 +17,27 @@ export function digestOfCanonical(canonical: Uint8Array): bigint {
   return xxh3.xxh128(canonical)
 }
 
-let scratch = Buffer.allocUnsafeSlow(64 * 1024)
+let scratch = new Bytes(64 * 1024)
 
 /** The record's own term of the content digest: its ETag. */
 export function digestOfRecord(record: StoredRecord): bigint {
   const length = CANONICAL_HEADER + record.data.length
-  if (scratch.length < length) scratch = Buffer.allocUnsafeSlow(Math.max(length, scratch.length * 2))
+  if (scratch.length < length) scratch = new Bytes(Math.max(length, scratch.length * 2))
   writeCanonical(scratch, 0, record)
-  const digest = xxh3.xxh128(scratch.subarray(0, length))
+  const digest = xxh3.xxh128(scratch.buffer.subarray(0, length))
   // one large record must not hold its size for ever
-  if (scratch.length > 8 * 1024 * 1024) scratch = Buffer.allocUnsafeSlow(64 * 1024)
+  if (scratch.length > 8 * 1024 * 1024) scratch = new Bytes(64 * 1024)
   return digest
 }
 
 /** Writes the canonical encoding at `offset`; returns the offset behind it. The target must have the room. */
-export function writeCanonical(target: Buffer, offset: number, record: StoredRecord): number {
-  target.writeBigUInt64LE(record.key, offset)
-  target.writeBigUInt64LE(record.term, offset + 8)
-  target.writeBigUInt64LE(record.cmd, offset + 16)
-  target.writeBigUInt64LE(record.expiresAt, offset + 24)
-  target.set(record.data, offset + CANONICAL_HEADER)
+export function writeCanonical(target: Bytes, offset: number, record: StoredRecord): number {
+  const { view } = target
+  view.setBigUint64(offset, record.key, true)
+  view.setBigUint64(offset + 8, record.term, true)
+  view.setBigUint64(offset + 16, record.cmd, true)
+  view.setBigUint64(offset + 24, record.expiresAt, true)
+  target.buffer.set(record.data, offset + CANONICAL_HEADER)
   return offset + CANONICAL_HEADER + record.data.length
 }
 
@@ -49,12 +51,11 @@ export function parseDigest(text: string): bigint | undefined {
   return /^[0-9a-f]{32}$/i.test(text) ? BigInt(`0x${text}`) : undefined
 }
 
-const LOW = 0xffff_ffff_ffff_ffffn
-
 /** u128 little-endian. */
-export function writeDigest(target: Buffer, offset: number, digest: bigint): void {
-  target.writeBigUInt64LE(digest & LOW, offset)
-  target.writeBigUInt64LE(digest >> 64n, offset + 8)
+export function writeDigest(target: DataView, offset: number, digest: bigint): void {
+  // only the lowest 64 bits of what is set are taken
+  target.setBigUint64(offset, digest, true)
+  target.setBigUint64(offset + 8, digest >> 64n, true)
 }
 
 export function readDigest(source: Buffer, offset: number): bigint {

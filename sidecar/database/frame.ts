@@ -1,6 +1,7 @@
 import { crc32c } from '@node-rs/crc32'
 import { KvidxError } from '../../src/common/errors.ts'
 import type { Key, KeyRange, StoredRecord } from '../engine/engine.ts'
+import { Bytes } from './bytes.ts'
 import { CANONICAL_HEADER, digestOfCanonical, readDigest, writeCanonical, writeDigest } from './digest.ts'
 import type { Position } from './operation.ts'
 
@@ -44,7 +45,7 @@ export interface FrameHeader {
 
 /** Collects the changes of one commit and makes its frame. Reusable: `reset` keeps the buffer. */
 export class FrameBuilder {
-  #buffer = Buffer.allocUnsafeSlow(256 * 1024)
+  #bytes = new Bytes(256 * 1024)
   #length = FRAME_HEADER
   #count = 0
 
@@ -58,7 +59,7 @@ export class FrameBuilder {
   }
 
   reset(): void {
-    if (this.#buffer.length > 16 * 1024 * 1024) this.#buffer = Buffer.allocUnsafeSlow(256 * 1024)
+    if (this.#bytes.length > 16 * 1024 * 1024) this.#bytes = new Bytes(256 * 1024)
     this.#length = FRAME_HEADER
     this.#count = 0
   }
@@ -75,63 +76,60 @@ export class FrameBuilder {
 
   /** Adds a put and returns the record's digest, taken from the bytes just written. */
   put(record: StoredRecord): bigint {
-    const canonical = this.#reserve(5 + CANONICAL_HEADER + record.data.length) + 5
-    this.#buffer[this.#length] = CHANGE.put
-    this.#buffer.writeUInt32LE(record.data.length, this.#length + 1)
-    const end = writeCanonical(this.#buffer, canonical, record)
+    const at = this.#reserve(5 + CANONICAL_HEADER + record.data.length)
+    const { buffer, view } = this.#bytes
+    buffer[at] = CHANGE.put
+    view.setUint32(at + 1, record.data.length, true)
+    const end = writeCanonical(this.#bytes, at + 5, record)
     this.#length = end
     this.#count++
-    return digestOfCanonical(this.#buffer.subarray(canonical, end))
+    return digestOfCanonical(buffer.subarray(at + 5, end))
   }
 
   remove(key: Key): void {
-    const at = this.#reserve(9)
-    this.#buffer[at] = CHANGE.remove
-    this.#length = this.#buffer.writeBigUInt64LE(key, at + 1)
-    this.#count++
+    this.#add(CHANGE.remove, key)
   }
 
   removeRange(range: KeyRange, removed: bigint): void {
-    const at = this.#reserve(25)
-    this.#buffer[at] = CHANGE.removeRange
-    this.#buffer.writeBigUInt64LE(range.start, at + 1)
-    this.#buffer.writeBigUInt64LE(range.end, at + 9)
-    this.#length = this.#buffer.writeBigUInt64LE(removed, at + 17)
-    this.#count++
+    this.#add(CHANGE.removeRange, range.start, range.end, removed)
   }
 
   expiry(key: Key, expiresAt: bigint): void {
-    const at = this.#reserve(17)
-    this.#buffer[at] = CHANGE.expiry
-    this.#buffer.writeBigUInt64LE(key, at + 1)
-    this.#length = this.#buffer.writeBigUInt64LE(expiresAt, at + 9)
-    this.#count++
+    this.#add(CHANGE.expiry, key, expiresAt)
   }
 
   /** The finished frame; it lies in this builder's buffer until the next `reset`. */
   finish(first: Position, time: bigint, after: StateAfter): Buffer {
     const trailer = this.#reserve(FRAME_TRAILER)
-    const buffer = this.#buffer
-    buffer.writeBigUInt64LE(after.count, trailer)
-    buffer.writeBigUInt64LE(after.dataBytes, trailer + 8)
-    writeDigest(buffer, trailer + 16, after.digest)
+    const { buffer, view } = this.#bytes
+    view.setBigUint64(trailer, after.count, true)
+    view.setBigUint64(trailer + 8, after.dataBytes, true)
+    writeDigest(view, trailer + 16, after.digest)
     const end = trailer + FRAME_TRAILER
-    buffer.writeUInt32LE(end - FRAME_PREFIX, 0)
-    buffer.writeBigUInt64LE(first.epoch, 8)
-    buffer.writeBigUInt64LE(first.seq, 16)
-    buffer.writeBigUInt64LE(time, 24)
-    buffer.writeUInt32LE(this.#count, 32)
-    buffer.writeUInt32LE(0, 36)
-    buffer.writeUInt32LE(crc32c(buffer.subarray(FRAME_PREFIX, end)), 4)
+    view.setUint32(0, end - FRAME_PREFIX, true)
+    view.setBigUint64(8, first.epoch, true)
+    view.setBigUint64(16, first.seq, true)
+    view.setBigUint64(24, time, true)
+    view.setUint32(32, this.#count, true)
+    view.setUint32(36, 0, true)
+    view.setUint32(4, crc32c(buffer.subarray(FRAME_PREFIX, end)), true)
     return buffer.subarray(0, end)
+  }
+
+  #add(kind: number, ...fields: bigint[]): void {
+    const at = this.#reserve(1 + 8 * fields.length)
+    this.#bytes.buffer[at] = kind
+    for (const [index, field] of fields.entries()) this.#bytes.view.setBigUint64(at + 1 + 8 * index, field, true)
+    this.#length = at + 1 + 8 * fields.length
+    this.#count++
   }
 
   #reserve(bytes: number): number {
     const needed = this.#length + bytes + FRAME_TRAILER
-    if (needed > this.#buffer.length) {
-      const larger = Buffer.allocUnsafeSlow(Math.max(needed, this.#buffer.length * 2))
-      this.#buffer.copy(larger, 0, 0, this.#length)
-      this.#buffer = larger
+    if (needed > this.#bytes.length) {
+      const larger = new Bytes(Math.max(needed, this.#bytes.length * 2))
+      this.#bytes.buffer.copy(larger.buffer, 0, 0, this.#length)
+      this.#bytes = larger
     }
     return this.#length
   }

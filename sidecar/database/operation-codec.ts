@@ -1,6 +1,7 @@
 import { crc32c } from '@node-rs/crc32'
 import { KvidxError } from '../../src/common/errors.ts'
-import { CANONICAL_HEADER, readDigest, writeDigest } from './digest.ts'
+import { Bytes } from './bytes.ts'
+import { CANONICAL_HEADER, readDigest, writeCanonical, writeDigest } from './digest.ts'
 import {
   CHANGE,
   CHANGE_FILE_HEADER,
@@ -38,79 +39,87 @@ export function operationSize(operation: Operation): number {
 }
 
 /** Writes an operation at `offset`; returns the offset behind it. The target must have operationSize bytes left. */
-export function writeOperation(target: Buffer, offset: number, operation: Operation): number {
+export function writeOperation(target: Bytes, offset: number, operation: Operation): number {
+  const { buffer } = target
   let at = offset
   if (operation.op !== 'removeRange') {
     if (operation.condition) at = writeCondition(target, at, operation.condition)
-    if (operation.returnPrevious) target[at++] = KIND.returnPrevious
-    if (operation.optional) target[at++] = KIND.optional
+    if (operation.returnPrevious) buffer[at++] = KIND.returnPrevious
+    if (operation.optional) buffer[at++] = KIND.optional
   }
   switch (operation.op) {
     case 'put': {
-      const expiry = operation.expiry
+      const { key, term, cmd, data, expiry } = operation
       if (expiry && 'after' in expiry) at = writeAfter(target, at, expiry.after)
-      target[at] = KIND.put
-      at = target.writeUInt32LE(operation.data.length, at + 1)
-      at = target.writeBigUInt64LE(operation.key, at)
-      at = target.writeBigUInt64LE(operation.term, at)
-      at = target.writeBigUInt64LE(operation.cmd, at)
-      at = target.writeBigUInt64LE(expiry && 'at' in expiry ? expiry.at : 0n, at)
-      target.set(operation.data, at)
-      return at + operation.data.length
+      buffer[at] = KIND.put
+      at = writeU32(target, at + 1, data.length)
+      return writeCanonical(target, at, { key, term, cmd, data, expiresAt: expiry && 'at' in expiry ? expiry.at : 0n })
     }
     case 'append':
     case 'prepend':
-      target[at] = KIND[operation.op]
-      at = target.writeBigUInt64LE(operation.key, at + 1)
-      at = target.writeBigUInt64LE(operation.term, at)
-      at = target.writeBigUInt64LE(operation.cmd, at)
-      at = target.writeUInt32LE(operation.data.length, at)
-      target.set(operation.data, at)
-      return at + operation.data.length
+      buffer[at] = KIND[operation.op]
+      at = writeU64(target, at + 1, operation.key, operation.term, operation.cmd)
+      return writeData(target, at, operation.data)
     case 'splice':
-      target[at] = KIND.splice
-      at = target.writeBigUInt64LE(operation.key, at + 1)
-      at = target.writeBigUInt64LE(BigInt(operation.offset), at)
-      at = target.writeUInt32LE(operation.data.length, at)
-      target.set(operation.data, at)
-      return at + operation.data.length
+      buffer[at] = KIND.splice
+      at = writeU64(target, at + 1, operation.key, BigInt(operation.offset))
+      return writeData(target, at, operation.data)
     case 'remove':
-      target[at] = KIND.remove
-      return target.writeBigUInt64LE(operation.key, at + 1)
+      buffer[at] = KIND.remove
+      return writeU64(target, at + 1, operation.key)
     case 'expiry': {
-      const expiry = operation.expiry
+      const { expiry } = operation
       if (expiry && 'after' in expiry) at = writeAfter(target, at, expiry.after)
-      target[at] = KIND.expiry
-      at = target.writeBigUInt64LE(operation.key, at + 1)
-      return target.writeBigUInt64LE(expiry && 'at' in expiry ? expiry.at : 0n, at)
+      buffer[at] = KIND.expiry
+      return writeU64(target, at + 1, operation.key, expiry && 'at' in expiry ? expiry.at : 0n)
     }
     case 'removeRange':
-      target[at] = KIND.removeRange
-      at = target.writeBigUInt64LE(operation.range.start, at + 1)
-      at = target.writeBigUInt64LE(operation.range.end, at)
-      return target.writeBigUInt64LE(0n, at)
+      buffer[at] = KIND.removeRange
+      return writeU64(target, at + 1, operation.range.start, operation.range.end, 0n)
   }
 }
 
-function writeAfter(target: Buffer, offset: number, after: bigint): number {
-  target[offset] = KIND.expiryAfter
-  return target.writeBigUInt64LE(after, offset + 1)
+function writeAfter(target: Bytes, offset: number, after: bigint): number {
+  target.buffer[offset] = KIND.expiryAfter
+  return writeU64(target, offset + 1, after)
 }
 
-function writeCondition(target: Buffer, offset: number, condition: Condition): number {
+function writeCondition(target: Bytes, offset: number, condition: Condition): number {
+  const { buffer, view } = target
   let at = offset
-  if (condition.absent) target[at++] = KIND.ifAbsent
-  if (condition.present) target[at++] = KIND.ifPresent
+  if (condition.absent) buffer[at++] = KIND.ifAbsent
+  if (condition.present) buffer[at++] = KIND.ifPresent
   if (condition.digest !== undefined) {
-    target[at] = KIND.ifDigest
-    writeDigest(target, at + 1, condition.digest)
+    buffer[at] = KIND.ifDigest
+    writeDigest(view, at + 1, condition.digest)
     at += 17
   }
   if (condition.term !== undefined) {
-    target[at] = KIND.ifTerm
-    at = target.writeBigUInt64LE(condition.term, at + 1)
+    buffer[at] = KIND.ifTerm
+    at = writeU64(target, at + 1, condition.term)
   }
   return at
+}
+
+function writeU32(target: Bytes, offset: number, value: number): number {
+  target.view.setUint32(offset, value, true)
+  return offset + 4
+}
+
+function writeU64(target: Bytes, offset: number, ...values: readonly bigint[]): number {
+  let at = offset
+  for (const value of values) {
+    target.view.setBigUint64(at, value, true)
+    at += 8
+  }
+  return at
+}
+
+/** Its length, and the data. */
+function writeData(target: Bytes, offset: number, data: Uint8Array): number {
+  const at = writeU32(target, offset, data.length)
+  target.buffer.set(data, at)
+  return at + data.length
 }
 
 /**
@@ -251,16 +260,19 @@ export function encodeOperations(operations: readonly Operation[]): Buffer {
     (sum, operation) => sum + operationSize(operation),
     CHANGE_FILE_HEADER + FRAME_HEADER + FRAME_TRAILER,
   )
-  const body = Buffer.alloc(size)
-  changeFileHeader('operations').copy(body)
+  const body = new Bytes(size)
+  const { buffer } = body
+  changeFileHeader('operations').copy(buffer)
   const start = CHANGE_FILE_HEADER
+  buffer.fill(0, start, start + FRAME_HEADER)
   let at = start + FRAME_HEADER
   for (const operation of operations) at = writeOperation(body, at, operation)
+  buffer.fill(0, at, at + FRAME_TRAILER)
   at += FRAME_TRAILER
-  body.writeUInt32LE(at - start - FRAME_PREFIX, start)
-  body.writeUInt32LE(operations.length, start + 32)
-  body.writeUInt32LE(crc32c(body.subarray(start + FRAME_PREFIX, at)), start + 4)
-  return body.subarray(0, at)
+  buffer.writeUInt32LE(at - start - FRAME_PREFIX, start)
+  buffer.writeUInt32LE(operations.length, start + 32)
+  buffer.writeUInt32LE(crc32c(buffer.subarray(start + FRAME_PREFIX, at)), start + 4)
+  return buffer.subarray(0, at)
 }
 
 /** Reads the body of a binary batch. Errors: invalid_body. */

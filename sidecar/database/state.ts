@@ -1,4 +1,5 @@
 import { KvidxError } from '../../src/common/errors.ts'
+import { Bytes } from './bytes.ts'
 import type { DatabaseState, EpochRecord } from './database.ts'
 import { readDigest, writeDigest } from './digest.ts'
 
@@ -27,18 +28,18 @@ const STATE_BYTES = 88
 
 /** Fixed layout, so that a read of the position costs two loads: epoch, seq, time, count, dataBytes, digest, expiring, log base, log bytes. */
 export function encodeState(state: DatabaseState): Buffer {
-  const bytes = Buffer.allocUnsafe(STATE_BYTES)
-  bytes.writeBigUInt64LE(state.position.epoch, 0)
-  bytes.writeBigUInt64LE(state.position.seq, 8)
-  bytes.writeBigUInt64LE(state.time, 16)
-  bytes.writeBigUInt64LE(state.count, 24)
-  bytes.writeBigUInt64LE(state.dataBytes, 32)
-  writeDigest(bytes, 40, state.digest)
-  bytes.writeBigUInt64LE(state.expiring, 56)
-  bytes.writeBigUInt64LE(state.logBase.epoch, 64)
-  bytes.writeBigUInt64LE(state.logBase.seq, 72)
-  bytes.writeBigUInt64LE(state.logBytes, 80)
-  return bytes
+  const { buffer, view } = new Bytes(STATE_BYTES)
+  view.setBigUint64(0, state.position.epoch, true)
+  view.setBigUint64(8, state.position.seq, true)
+  view.setBigUint64(16, state.time, true)
+  view.setBigUint64(24, state.count, true)
+  view.setBigUint64(32, state.dataBytes, true)
+  writeDigest(view, 40, state.digest)
+  view.setBigUint64(56, state.expiring, true)
+  view.setBigUint64(64, state.logBase.epoch, true)
+  view.setBigUint64(72, state.logBase.seq, true)
+  view.setBigUint64(80, state.logBytes, true)
+  return buffer
 }
 
 /** Errors: engine_corrupt when the bytes are not a state. */

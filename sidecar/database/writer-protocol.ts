@@ -1,8 +1,10 @@
 import { asKvidxError, type ErrorCode, KvidxError } from '../../src/common/errors.ts'
 import type { EngineOptions, EngineShare } from '../engine/engine.ts'
+import { Bytes } from './bytes.ts'
 import type { CommitLimits, Verdict } from './committer.ts'
 import type { EpochRecord } from './database.ts'
-import type { Position, WriteRequest } from './operation.ts'
+import { readDigest, writeDigest } from './digest.ts'
+import type { OperationOutcome, Position, WriteRequest } from './operation.ts'
 import { operationSize, readOperations, writeOperation } from './operation-codec.ts'
 import type { ScanTotals } from './reader-protocol.ts'
 
@@ -93,23 +95,19 @@ export interface PlainError {
 
 export type FromWriter =
   | WriterOpened
-  /** One group: `simple[i]` is 1 where the request's single operation changed or created a record whose digest stands in `digests`. */
+  /** One group, and the state after it. */
   | {
       readonly type: 'committed'
       /** What the group took in the writer's thread, ms. */
       readonly elapsed: number
       readonly ids: Uint32Array
       readonly state: Uint8Array
-      readonly simple: Uint8Array
-      readonly digests: Uint8Array
-      readonly others: ReadonlyArray<readonly [index: number, verdict: Exclude<Verdict, KvidxError> | PlainError]>
+      readonly verdicts: PackedVerdicts
     }
   | { readonly type: 'state'; readonly state: Uint8Array }
   | { readonly type: 'progress'; readonly id: number; readonly done: number; readonly total: number }
   | { readonly type: 'result'; readonly id: number; readonly value: unknown; readonly state: Uint8Array }
   | { readonly type: 'failed'; readonly id: number; readonly error: PlainError }
-
-export const SIMPLE = { none: 0, changed: 1, created: 2 } as const
 
 export function toPlain(error: unknown): PlainError {
   const { code, message, details } = asKvidxError(error)
@@ -126,16 +124,16 @@ export function packRequests(requests: readonly WriteRequest[]): Uint8Array<Arra
     size += 8
     for (const operation of request.operations) size += operationSize(operation)
   }
-  const packed = Buffer.allocUnsafeSlow(size)
+  const packed = new Bytes(size)
   let at = 0
   for (const request of requests) {
     const start = at
     at += 8
     for (const operation of request.operations) at = writeOperation(packed, at, operation)
-    packed.writeUInt32LE(request.operations.length, start)
-    packed.writeUInt32LE(at - start - 8, start + 4)
+    packed.view.setUint32(start, request.operations.length, true)
+    packed.view.setUint32(start + 4, at - start - 8, true)
   }
-  return new Uint8Array(packed.buffer, packed.byteOffset, at)
+  return new Uint8Array(packed.buffer.buffer as ArrayBuffer, 0, at)
 }
 
 export function unpackRequests(packed: Uint8Array, count: number): WriteRequest[] {
@@ -149,4 +147,81 @@ export function unpackRequests(packed: Uint8Array, count: number): WriteRequest[
     at = end
   }
   return requests
+}
+
+/**
+ * Verdicts of a group. The usual ones, whose operations all wrote a record, travel as bytes: cloning nested objects would cost more than a
+ * request's share of the commit.
+ */
+export interface PackedVerdicts {
+  /** Outcomes of each request; 0: its verdict stands in `others`. */
+  readonly counts: Uint32Array
+  /** Of each outcome 1 where the record is new. */
+  readonly created: Uint8Array
+  /** Of each outcome the record's digest, u128 little-endian. */
+  readonly digests: Uint8Array
+  readonly others: ReadonlyArray<readonly [index: number, verdict: Exclude<Verdict, KvidxError> | PlainError]>
+}
+
+/** @param position after the group: with another one a verdict travels whole, of requests that were committed one by one each has its own */
+export function packVerdicts(verdicts: readonly Verdict[], position: Position): PackedVerdicts {
+  const counts = new Uint32Array(verdicts.length)
+  const others: Array<PackedVerdicts['others'][number]> = []
+  let total = 0
+  for (const [index, verdict] of verdicts.entries()) {
+    if (verdict instanceof KvidxError) others.push([index, toPlain(verdict)])
+    else if (
+      verdict.applied &&
+      verdict.position.seq === position.seq &&
+      verdict.outcomes.length > 0 &&
+      verdict.outcomes.every(wroteRecord)
+    ) {
+      counts[index] = verdict.outcomes.length
+      total += verdict.outcomes.length
+    } else others.push([index, verdict])
+  }
+  const created = new Uint8Array(total)
+  const digests = new Bytes(total * 16)
+  let at = 0
+  for (const [index, verdict] of verdicts.entries()) {
+    if (counts[index] === 0 || verdict instanceof KvidxError) continue
+    for (const outcome of verdict.outcomes as readonly WroteRecord[]) {
+      if (outcome.created) created[at] = 1
+      writeDigest(digests.view, at * 16, outcome.digest)
+      at++
+    }
+  }
+  return { counts, created, digests: digests.buffer, others }
+}
+
+/** The verdicts by their index, those of `others` last. */
+export function* unpackVerdicts(
+  packed: PackedVerdicts,
+  position: Position,
+): Generator<readonly [index: number, verdict: Verdict]> {
+  const { counts, created } = packed
+  const digests = Buffer.from(packed.digests.buffer, packed.digests.byteOffset, packed.digests.byteLength)
+  let at = 0
+  for (const [index, count] of counts.entries()) {
+    if (count === 0) continue
+    const outcomes: OperationOutcome[] = []
+    for (let i = 0; i < count; i++, at++) {
+      const digest = readDigest(digests, at * 16)
+      outcomes.push(created[at] ? { outcome: 'changed', created: true, digest } : { outcome: 'changed', digest })
+    }
+    yield [index, { position, applied: true, outcomes }]
+  }
+  for (const [index, verdict] of packed.others) yield [index, 'code' in verdict ? fromPlain(verdict) : verdict]
+}
+
+type WroteRecord = Extract<OperationOutcome, { outcome: 'changed' }> & { readonly digest: bigint }
+
+/** Changed or created a record, and there is nothing else to tell. */
+function wroteRecord(outcome: OperationOutcome): outcome is WroteRecord {
+  return (
+    outcome.outcome === 'changed' &&
+    outcome.digest !== undefined &&
+    outcome.previous === undefined &&
+    outcome.length === undefined
+  )
 }

@@ -4,7 +4,6 @@ import { workerUrl } from '../../src/common/worker-url.ts'
 import type { EngineShare } from '../engine/engine.ts'
 import { holdEngine } from '../engine/open.ts'
 import type { DatabaseState, EpochRecord } from './database.ts'
-import { readDigest } from './digest.ts'
 import type { WriteRequest, WriteResult, WriteTiming } from './operation.ts'
 import { operationSize } from './operation-codec.ts'
 import { decodeState, EMPTY_STATE } from './state.ts'
@@ -12,10 +11,9 @@ import {
   type CallName,
   type FromWriter,
   fromPlain,
-  type PlainError,
   packRequests,
-  SIMPLE,
   type ToWriter,
+  unpackVerdicts,
   type WriterCalls,
   type WriterData,
 } from './writer-protocol.ts'
@@ -223,7 +221,7 @@ export class Writer {
         this.#take(message.id)?.resolve(message.value)
         break
       case 'failed':
-        this.#take(message.id)?.reject(this.#errorOf(message.error))
+        this.#take(message.id)?.reject(this.#noticed(fromPlain(message.error)))
         break
       case 'opened':
         break
@@ -243,34 +241,19 @@ export class Writer {
 
   #answer(message: FromWriter & { type: 'committed' }): void {
     const { position } = this.#state
-    const digests = Buffer.from(message.digests.buffer, message.digests.byteOffset, message.digests.byteLength)
-    const settle = (index: number): Pending | undefined => {
+    for (const [index, verdict] of unpackVerdicts(message.verdicts, position)) {
       const id = message.ids[index] as number
       const pending = this.#pending.get(id)
-      if (!pending) return undefined
+      if (!pending) continue
       this.#pending.delete(id)
       this.#pendingBytes -= pending.bytes
       if (pending.timing) pending.timing.commit = message.elapsed
-      return pending
-    }
-    for (let i = 0; i < message.ids.length; i++) {
-      const simple = message.simple[i]
-      if (simple === SIMPLE.none) continue
-      const digest = readDigest(digests, i * 16)
-      const outcome =
-        simple === SIMPLE.created
-          ? ({ outcome: 'changed', created: true, digest } as const)
-          : ({ outcome: 'changed', digest } as const)
-      settle(i)?.resolve({ position, applied: true, outcomes: [outcome] })
-    }
-    for (const [index, verdict] of message.others) {
-      if ('code' in verdict) settle(index)?.reject(this.#errorOf(verdict))
-      else settle(index)?.resolve(verdict)
+      if (verdict instanceof KvidxError) pending.reject(this.#noticed(verdict))
+      else pending.resolve(verdict)
     }
   }
 
-  #errorOf(plain: PlainError): KvidxError {
-    const error = fromPlain(plain)
+  #noticed(error: KvidxError): KvidxError {
     if (error.details.restart === true) this.onStuck(error)
     return error
   }

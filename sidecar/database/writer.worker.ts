@@ -5,7 +5,7 @@ import { type EngineWriter, EVERY_KEY, type StoredRecord } from '../engine/engin
 import { openWriter } from '../engine/open.ts'
 import { Committer } from './committer.ts'
 import type { EpochRecord } from './database.ts'
-import { reduceDigest, writeDigest } from './digest.ts'
+import { reduceDigest } from './digest.ts'
 import { headerOf } from './frame.ts'
 import type { WriteRequest } from './operation.ts'
 import { formatPosition, parsePosition } from './position.ts'
@@ -15,7 +15,7 @@ import { decodeEpochs, decodeState, EMPTY_STATE, encodeEpochs, encodeState, META
 import {
   type Consumers,
   type FromWriter,
-  SIMPLE,
+  packVerdicts,
   type ToWriter,
   toPlain,
   unpackRequests,
@@ -154,31 +154,14 @@ function commitFirst(group: readonly number[], requests: readonly WriteRequest[]
   failpoint('commit.after')
   const elapsed = performance.now() - began
   const ids = Uint32Array.from(group.length === verdicts.length ? group : group.slice(0, verdicts.length))
-  const { seq } = committer.state.position
-  const simple = new Uint8Array(ids.length)
-  const digests = Buffer.allocUnsafeSlow(ids.length * 16)
-  const others: Array<readonly [number, Exclude<(typeof verdicts)[number], KvidxError> | ReturnType<typeof toPlain>]> =
-    []
-  verdicts.forEach((verdict, index) => {
-    if (verdict instanceof KvidxError) others.push([index, toPlain(verdict)])
-    else {
-      const only = verdict.outcomes.length === 1 ? verdict.outcomes[0] : undefined
-      // the usual answer travels as bytes: a clone of nested objects costs more than the commit's share
-      if (
-        // of requests that were committed one by one each has a position of its own
-        verdict.position.seq === seq &&
-        only?.outcome === 'changed' &&
-        only.digest !== undefined &&
-        only.previous === undefined &&
-        only.length === undefined
-      ) {
-        simple[index] = only.created ? SIMPLE.created : SIMPLE.changed
-        writeDigest(digests, index * 16, only.digest)
-      } else others.push([index, verdict])
-    }
+  const { state } = committer
+  post({
+    type: 'committed',
+    elapsed,
+    ids,
+    state: new Uint8Array(encodeState(state)),
+    verdicts: packVerdicts(verdicts, state.position),
   })
-  const state = new Uint8Array(encodeState(committer.state))
-  post({ type: 'committed', elapsed, ids, state, simple, digests, others })
   trimLog()
   return verdicts.length
 }

@@ -20,6 +20,12 @@ const copyToArray: (target: Uint8Array, source: Address, bytes: number) => void 
   'size_t',
 ])
 
+/** Where the bytes of an array lie. They stay there for as long as the array lives; whoever uses the address must keep it alive. */
+export function addressOf(array: Uint8Array): Address {
+  // asked of the buffer: the bytes of a small array lie in V8's heap, and move, until somebody asks for that
+  return Number(koffi.address(array.buffer)) + array.byteOffset
+}
+
 /** A fresh copy of native bytes. */
 export function copyOut(source: Address, bytes: number): Uint8Array {
   const copy = new Uint8Array(bytes)

@@ -1,5 +1,6 @@
 import type { StoredRecord } from '../engine.ts'
 import { type Address, type Block, copyNative, copyOut, wordsAt } from '../native/memory.ts'
+import type { RocksLibrary } from './binding.ts'
 import { decodeRecord } from './record.ts'
 import { BORROWED_LIMIT, FRAME_VALUE, type Session } from './session.ts'
 
@@ -37,6 +38,13 @@ export class Cursor {
   readonly #descending: boolean
   readonly #lower: Address
   readonly #boundLength: number
+  // what is called for each entry of a long walk: looked up once
+  readonly #step: RocksLibrary['rocksdb_iter_next']
+  readonly #valid: RocksLibrary['rocksdb_iter_valid']
+  readonly #keyOf: RocksLibrary['rocksdb_iter_key']
+  readonly #valueOf: RocksLibrary['rocksdb_iter_value']
+  readonly #keyLength: Address
+  readonly #valueLength: Address
   #started = false
   #closed = false
   #value: Address = 0
@@ -51,6 +59,12 @@ export class Cursor {
     this.#frame = frame
     this.#lengths = new Uint32Array(frame.bytes.buffer, 0, 4)
     this.#descending = options.descending ?? false
+    this.#step = this.#descending ? library.rocksdb_iter_prev : library.rocksdb_iter_next
+    this.#valid = library.rocksdb_iter_valid
+    this.#keyOf = library.rocksdb_iter_key
+    this.#valueOf = library.rocksdb_iter_value
+    this.#keyLength = frame.address + KEY_LENGTH
+    this.#valueLength = frame.address + VALUE_LENGTH
     this.#options = library.rocksdb_readoptions_create()
     if (options.snapshot) library.rocksdb_readoptions_set_snapshot(this.#options, options.snapshot)
     if (options.fillCache === false) library.rocksdb_readoptions_set_fill_cache(this.#options, 0)
@@ -76,18 +90,16 @@ export class Cursor {
 
   /** Moves to the first or next entry; false at the end. Errors of the engine are thrown here. */
   next(): boolean {
-    const { library } = this.#session
-    if (this.#started) {
-      if (this.#descending) library.rocksdb_iter_prev(this.#iterator)
-      else library.rocksdb_iter_next(this.#iterator)
-    } else {
+    if (this.#started) this.#step(this.#iterator)
+    else {
+      const { library } = this.#session
       this.#started = true
       if (this.#descending) library.rocksdb_iter_seek_to_last(this.#iterator)
       else if (this.#boundLength > 0) library.rocksdb_iter_seek(this.#iterator, this.#lower, this.#boundLength)
       else library.rocksdb_iter_seek_to_first(this.#iterator)
     }
-    if (library.rocksdb_iter_valid(this.#iterator) !== 0) return true
-    library.rocksdb_iter_get_error(this.#iterator, this.#session.errorSlot)
+    if (this.#valid(this.#iterator) !== 0) return true
+    this.#session.library.rocksdb_iter_get_error(this.#iterator, this.#session.errorSlot)
     this.#session.check('scan')
     return false
   }
@@ -95,7 +107,7 @@ export class Cursor {
   /** Bytes of the present key; up to 16 of them are copied for `key64`. */
   loadKey(): number {
     const frame = this.#frame
-    const address = this.#session.library.rocksdb_iter_key(this.#iterator, frame.address + KEY_LENGTH)
+    const address = this.#keyOf(this.#iterator, this.#keyLength)
     const length = this.#lengths[KEY_LENGTH / 4] ?? 0
     copyNative(frame.address + KEY, address, length > KEY_LIMIT ? KEY_LIMIT : length)
     return length
@@ -109,36 +121,32 @@ export class Cursor {
   /** The record key of the present entry. */
   key(): bigint {
     const frame = this.#frame
-    copyNative(
-      frame.address + KEY,
-      this.#session.library.rocksdb_iter_key(this.#iterator, frame.address + KEY_LENGTH),
-      8,
-    )
+    copyNative(frame.address + KEY, this.#keyOf(this.#iterator, this.#keyLength), 8)
     return frame.data.getBigUint64(KEY)
   }
 
   /** The whole key, a copy. */
   keyBytes(): Uint8Array {
-    const address = this.#session.library.rocksdb_iter_key(this.#iterator, this.#frame.address + KEY_LENGTH)
+    const address = this.#keyOf(this.#iterator, this.#keyLength)
     return copyOut(address, this.#lengths[KEY_LENGTH / 4] ?? 0)
   }
 
   /** Bytes of the present value, without copying it. */
   valueLength(): number {
-    this.#session.library.rocksdb_iter_value(this.#iterator, this.#frame.address + VALUE_LENGTH)
+    this.#valueOf(this.#iterator, this.#valueLength)
     return this.#lengths[VALUE_LENGTH / 4] ?? 0
   }
 
   /** The present value, a copy. */
   value(): Uint8Array {
-    const address = this.#session.library.rocksdb_iter_value(this.#iterator, this.#frame.address + VALUE_LENGTH)
+    const address = this.#valueOf(this.#iterator, this.#valueLength)
     return copyOut(address, this.#lengths[VALUE_LENGTH / 4] ?? 0)
   }
 
   /** The present entry as a record; its data is borrowed until the cursor moves. */
   record(key: bigint): StoredRecord {
     const frame = this.#frame
-    const address = this.#session.library.rocksdb_iter_value(this.#iterator, frame.address + VALUE_LENGTH)
+    const address = this.#valueOf(this.#iterator, this.#valueLength)
     const length = this.#lengths[VALUE_LENGTH / 4] ?? 0
     if (length <= BORROWED_LIMIT) {
       copyNative(frame.address + FRAME_VALUE, address, length)
@@ -150,31 +158,32 @@ export class Cursor {
 
   /** Finds the present value and returns its length; `packInto` copies it. */
   locateValue(): number {
-    this.#value = this.#session.library.rocksdb_iter_value(this.#iterator, this.#frame.address + VALUE_LENGTH)
+    this.#value = this.#valueOf(this.#iterator, this.#valueLength)
     return this.#lengths[VALUE_LENGTH / 4] ?? 0
   }
 
   /**
    * Copies the located value (term, cmd, expiresAt, data) behind 8 bytes that get the key, little-endian: a packed record whose length field still
    * holds the expiry.
+   * @param address where the bytes of `target` lie
    */
-  packInto(block: Block, at: number, valueLength: number): void {
-    copyNative(block.address + at + 8, this.#value, valueLength)
-    const address = this.#session.library.rocksdb_iter_key(this.#iterator, this.#frame.address + KEY_LENGTH)
+  packInto(target: DataView, address: Address, at: number, valueLength: number): void {
+    copyNative(address + at + 8, this.#value, valueLength)
+    const keyAddress = this.#keyOf(this.#iterator, this.#keyLength)
     let key: DataView | undefined
-    if (address === this.#keyAddress) {
+    if (keyAddress === this.#keyAddress) {
       // the iterator mostly builds its keys in one place, and a look there costs less than a call
-      this.#keyView ??= new DataView(wordsAt(address, 1).buffer)
+      this.#keyView ??= new DataView(wordsAt(keyAddress, 1).buffer)
       key = this.#keyView
     } else {
-      this.#keyAddress = address
+      this.#keyAddress = keyAddress
       this.#keyView = undefined
-      copyNative(this.#frame.address + KEY, address, 8)
+      copyNative(this.#frame.address + KEY, keyAddress, 8)
     }
     const source = key ?? this.#frame.data
     const from = key ? 0 : KEY
-    block.data.setUint32(at, source.getUint32(from + 4), true)
-    block.data.setUint32(at + 4, source.getUint32(from), true)
+    target.setUint32(at, source.getUint32(from + 4), true)
+    target.setUint32(at + 4, source.getUint32(from), true)
   }
 
   close(): void {

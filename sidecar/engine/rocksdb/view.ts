@@ -1,7 +1,7 @@
 import { KvidxError } from '../../../src/common/errors.ts'
 import type { Key, KeyRange, LogFrame, Packed, ReadView, StoredRecord, Visit } from '../engine.ts'
 import type { Address } from '../native/memory.ts'
-import { Block, copyNative, copyOut } from '../native/memory.ts'
+import { addressOf, Block, copyNative, copyOut } from '../native/memory.ts'
 import { PACKED_HEADER, Packer, setLength } from '../pack.ts'
 import { Cursor, type CursorOptions, expiryBytes, keyBytes } from './cursor.ts'
 import { decodeCopy, decodeRecord, HEADER } from './record.ts'
@@ -19,8 +19,6 @@ export class RocksView implements ReadView {
   readonly #readOptions: Address
   /** A record found by `get` lies here until the next `get`. */
   #found: Block | undefined
-  /** Records on their way to a target of `pack`. */
-  #packed: Block | undefined
   #freed = false
 
   /** @param snapshot address of a RocksDB snapshot, 0: every call sees the newest commit */
@@ -107,11 +105,8 @@ export class RocksView implements ReadView {
   pack(range: KeyRange, visibleAt: bigint | undefined, target: Uint8Array): Packed {
     const packer = new Packer(target, visibleAt)
     if (range.start > range.end) return packer.result()
-    if (!this.#packed || this.#packed.size < target.length) {
-      this.#packed?.free()
-      this.#packed = new Block(target.length)
-    }
-    const block = this.#packed
+    const out = new DataView(target.buffer, target.byteOffset, target.byteLength)
+    const address = addressOf(target)
     // whoever packs reads a great deal once: it would only push the hot blocks out of the cache
     const cursor = this.cursor(this.session.handles.records, { fillCache: false, ...bounds(range) })
     try {
@@ -123,18 +118,17 @@ export class RocksView implements ReadView {
           packer.stop(cursor.key(), dataBytes)
           break
         }
-        cursor.packInto(block, at, length)
+        cursor.packInto(out, address, at, length)
         packer.seen++
         const expires = at + PACKED_HEADER - 8
-        if (!packer.isVisible64(block.data, expires)) continue
-        setLength(block.data, expires, dataBytes)
+        if (!packer.isVisible64(out, expires)) continue
+        setLength(out, expires, dataBytes)
         packer.length = at + PACKED_HEADER + dataBytes
         packer.records++
       }
     } finally {
       cursor.close()
     }
-    target.set(block.bytes.subarray(0, packer.length))
     return packer.result()
   }
 
@@ -219,8 +213,6 @@ export class RocksView implements ReadView {
     this.session.library.rocksdb_readoptions_destroy(this.#readOptions)
     this.#found?.free()
     this.#found = undefined
-    this.#packed?.free()
-    this.#packed = undefined
   }
 }
 

@@ -4,7 +4,7 @@ import type { Connection } from './connection.ts'
 import { toSigned } from './integer.ts'
 
 /** Rows of one statement: past this more rows bring nothing. */
-const ROWS = 32
+const ROWS = 64
 /** A batch of large values is written at once, it gains nothing by waiting. */
 const BYTES = 1 << 20
 

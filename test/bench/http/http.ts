@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { EngineKind } from '../../../sidecar/engine/engine.ts'
 import { startBuiltSidecar } from './built-sidecar.ts'
-import { cpuOf, exportRecords, importRecords, memoryOf, RECORD_BYTES } from './transfer.ts'
+import { atRest, cpuOf, exportRecords, importRecords, memoryOf, RECORD_BYTES } from './transfer.ts'
 
 const SECONDS = Number(process.env.KVIDX_BENCH_SECONDS ?? 3)
 const RECORDS = Number(process.env.KVIDX_BENCH_RECORDS ?? 10_000_000)
@@ -106,6 +106,9 @@ try {
     const fresh = await startBuiltSidecar(join(root, engine), engine)
     const imported = await transfer(fresh.pid, 'import', () => importRecords(fresh.data, RECORDS))
     console.log(imported.line)
+    const stored = performance.now()
+    await atRest(fresh.pid)
+    console.log(`  at rest after ${((performance.now() - stored) / 1000).toFixed(0)} s`)
     const exported = await transfer(fresh.pid, 'export', async () => {
       const bytes = await exportRecords(fresh.data)
       if (bytes !== 24 + RECORDS * RECORD_BYTES) throw new Error(`${bytes} bytes were exported`)

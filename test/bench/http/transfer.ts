@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { get, request } from 'node:http'
+import { setTimeout } from 'node:timers/promises'
 
 /** Importing and exporting many records over HTTP, and what it costs the process that serves them. */
 
@@ -21,6 +22,16 @@ export function cpuOf(pid: number): number {
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
   const ticks = 100 // USER_HZ
   return (Number(fields[11]) + Number(fields[12])) / ticks
+}
+
+/** Resolves when a process has used next to no CPU for a second: RocksDB goes on sorting what was imported for a while. */
+export async function atRest(pid: number): Promise<void> {
+  for (let used = cpuOf(pid), still = 0; still < 4; ) {
+    await setTimeout(250)
+    const now = cpuOf(pid)
+    still = now - used > 0.02 ? 0 : still + 1
+    used = now
+  }
 }
 
 /** kvidxkit BINARY, made as it is sent. Keys ascend by `step`; the data of all is the same. */
