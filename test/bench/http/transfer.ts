@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import { get, request } from 'node:http'
+import { request } from 'node:http'
+import { connect } from 'node:net'
 import { setTimeout } from 'node:timers/promises'
 
 /** Importing and exporting many records over HTTP, and what it costs the process that serves them. */
@@ -85,16 +86,33 @@ export async function importRecords(
   await answer
 }
 
-/** Bytes of an export. */
+/**
+ * Bytes of an export. Read as cheaply as this process can, because it shares the cores with the server: HTTP/1.0, whose body ends with the
+ * connection, into one buffer. A body that was cut is shorter.
+ */
 export function exportRecords(server: string): Promise<number> {
+  const { hostname, port } = new URL(server)
   return new Promise((resolve, reject) => {
-    get(`${server}/v1/export?format=binary`, response => {
-      let bytes = 0
-      response.on('data', (chunk: Buffer) => {
-        bytes += chunk.length
-      })
-      response.once('end', () => (response.complete ? resolve(bytes) : reject(new Error('the export was cut'))))
-      response.once('error', reject)
-    }).once('error', reject)
+    let head = ''
+    let bytes = 0
+    const receive = (length: number, buffer: Uint8Array): boolean => {
+      if (bytes > 0) bytes += length
+      else {
+        head += Buffer.from(buffer.subarray(0, length)).toString('latin1')
+        const end = head.indexOf('\r\n\r\n')
+        if (end >= 0) bytes = head.length - end - 4
+      }
+      return true
+    }
+    const socket = connect({
+      host: hostname,
+      port: Number(port),
+      onread: { buffer: Buffer.alloc(256 * 1024), callback: receive },
+    })
+    socket.once('error', reject)
+    socket.once('close', () =>
+      head.startsWith('HTTP/1.1 200 ') ? resolve(bytes) : reject(new Error(`the export failed: ${head.slice(0, 500)}`)),
+    )
+    socket.write(`GET /v1/export?format=binary HTTP/1.0\r\nHost: ${hostname}\r\n\r\n`)
   })
 }
