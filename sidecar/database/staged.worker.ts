@@ -1,7 +1,7 @@
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
 import { KvidxError } from '../../src/common/errors.ts'
 import { failpoint } from '../../src/common/failpoint.ts'
-import type { StoredRecord } from '../engine/engine.ts'
+import type { StoredRecord, WriteTransaction } from '../engine/engine.ts'
 import { openWriter } from '../engine/open.ts'
 import { createDecoder } from '../format/decode.ts'
 import { digestOfRecord, reduceDigest } from './digest.ts'
@@ -22,10 +22,11 @@ let digest = 0n
 let expiring = 0
 let skipped = 0
 let replaced = 0
-/** Records of the present block; their data lies in it. */
-let batch: StoredRecord[] = []
+/** That of the present block. */
+let transaction: WriteTransaction | undefined
+// each record goes in as it is read: gathered before, their objects would outlive the young generation and fill the old one
 const decoder = createDecoder(data.format, { maxDataBytes: data.maxDataBytes, openEnd: true }, record => {
-  batch.push(record)
+  insert(transaction as WriteTransaction, record)
 })
 
 port.on('message', (message: ToStaged) => {
@@ -36,12 +37,10 @@ port.on('message', (message: ToStaged) => {
         port.close()
         return engine.close()
       case 'chunk':
-        decoder.push(message.chunk)
-        store()
+        store(() => decoder.push(message.chunk))
         return post({ type: 'taken', buffer: message.chunk.buffer }, [message.chunk.buffer])
       case 'end':
-        decoder.end()
-        store()
+        store(() => decoder.end())
         return post({ type: 'ended', read: decoder.records, imported: count, skipped, replaced })
       case 'finish':
         engine.transact(transaction => {
@@ -73,42 +72,42 @@ port.on('message', (message: ToStaged) => {
 
 post({ type: 'taken' })
 
-function store(): void {
-  if (batch.length === 0) return
-  engine.transact(transaction => {
+/** One transaction. @param read has the decoder hand out what it finds */
+function store(read: () => void): void {
+  engine.transact(given => {
     failpoint('staged.within')
-    batch.forEach((record, index) => {
-      if (!transaction.insert(record)) {
-        if (data.onDuplicate === 'skip') {
-          skipped++
-          return
-        }
-        if (data.onDuplicate === 'fail')
-          throw new KvidxError(
-            'duplicate_key',
-            `record ${decoder.records - batch.length + index}: key ${record.key} stands twice in the file`,
-            {
-              record: decoder.records - batch.length + index,
-              key: String(record.key),
-            },
-          )
-        const old = transaction.get(record.key)
-        if (!old) throw new KvidxError('engine_corrupt', `key ${record.key} is neither there nor absent`)
-        digest -= digestOfRecord(old)
-        dataBytes -= old.data.length
-        if (old.expiresAt !== 0n) expiring--
-        count--
-        replaced++
-        transaction.replace({ ...old, data: Buffer.from(old.data) }, record)
-      }
-      count++
-      dataBytes += record.data.length
-      if (record.expiresAt !== 0n) expiring++
-      digest += digestOfRecord(record)
-    })
+    transaction = given
+    read()
   })
   digest = reduceDigest(digest)
-  batch = []
+}
+
+function insert(into: WriteTransaction, record: StoredRecord): void {
+  if (!into.insert(record)) {
+    if (data.onDuplicate === 'skip') {
+      skipped++
+      return
+    }
+    if (data.onDuplicate === 'fail') {
+      const index = decoder.records - 1
+      throw new KvidxError('duplicate_key', `record ${index}: key ${record.key} stands twice in the file`, {
+        record: index,
+        key: String(record.key),
+      })
+    }
+    const old = into.get(record.key)
+    if (!old) throw new KvidxError('engine_corrupt', `key ${record.key} is neither there nor absent`)
+    digest -= digestOfRecord(old)
+    dataBytes -= old.data.length
+    if (old.expiresAt !== 0n) expiring--
+    count--
+    replaced++
+    into.replace({ ...old, data: Buffer.from(old.data) }, record)
+  }
+  count++
+  dataBytes += record.data.length
+  if (record.expiresAt !== 0n) expiring++
+  digest += digestOfRecord(record)
 }
 
 function post(message: FromStaged, transfer: ArrayBuffer[] = []): void {
