@@ -1,12 +1,11 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
-import { standalonePaths } from '../../../src/standalone/paths.ts'
 import { type RunningS3, startVersitygw } from '../../servers/versitygw.ts'
 import { kvidx } from '../cli/harness.ts'
 import { type Running, remove, startRunning } from './running.ts'
-import { s3Binary, startS3 } from './s3-server.ts'
+import { s3Binary, s3Destination, startS3 } from './s3-server.ts'
 
 vi.setConfig({ testTimeout: 60_000 })
 
@@ -22,16 +21,10 @@ describe.skipIf(!s3Binary)('continuous backup to an S3 server', () => {
     await first.stop()
     // of our own directory, so that it survives an outage
     server = await startVersitygw(s3Binary!, { port, directory: store })
-    mkdirSync(join(store, 'backups'))
-    const { directory } = standalonePaths(root, 'default', 'orders')
-    mkdirSync(join(directory, 's3-credentials'), { recursive: true })
-    writeFileSync(join(directory, 's3-credentials', 'accessKeyId'), server.accessKeyId)
-    writeFileSync(join(directory, 's3-credentials', 'secretAccessKey'), server.secretAccessKey)
-    const s3 = { bucket: 'backups', prefix: 'prod', endpoint: server.endpoint, region: 'us-east-1', pathStyle: true }
     running = await startRunning({
       root,
       backup: {
-        destination: { s3: { ...s3, credentialsSecretRef: { name: 'x' } } },
+        destination: s3Destination(server, root),
         continuous: { enabled: true, interval: '200ms' },
       },
     })

@@ -1,7 +1,8 @@
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { S3Store, type S3StoreOptions } from '../../../sidecar/backup/store/s3.ts'
 import { systemClock } from '../../../src/common/clock.ts'
+import { standalonePaths } from '../../../src/standalone/paths.ts'
 import { findVersitygw, type RunningS3, startVersitygw } from '../../servers/versitygw.ts'
 
 /** Path of the S3 server; undefined when it was not built here, which is said aloud and fails under CI. */
@@ -34,4 +35,16 @@ export function s3StoreIn(server: RunningS3, options: Partial<S3StoreOptions> = 
     clock: systemClock,
     ...options,
   })
+}
+
+/** A destination in a new bucket of the server for the database `orders` below a root, whose credentials are put where it looks for them. */
+export function s3Destination(server: RunningS3, root: string): object {
+  const bucket = `bucket-${++buckets}`
+  mkdirSync(join(server.directory, bucket), { recursive: true })
+  const credentials = join(standalonePaths(root, 'default', 'orders').directory, 's3-credentials')
+  mkdirSync(credentials, { recursive: true })
+  for (const name of ['accessKeyId', 'secretAccessKey'] as const) writeFileSync(join(credentials, name), server[name])
+  const { endpoint } = server
+  const s3 = { bucket, prefix: 'prod', endpoint, region: 'us-east-1', pathStyle: true }
+  return { s3: { ...s3, credentialsSecretRef: { name: 'x' } } }
 }

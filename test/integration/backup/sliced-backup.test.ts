@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdirSync, readdirSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { configuredStore, openStore } from '../../../sidecar/backup/store/settings.ts'
@@ -13,13 +14,16 @@ import { systemClock } from '../../../src/common/clock.ts'
 import { kvidx } from '../cli/harness.ts'
 import { type Call, cutEverySnapshot, cutSnapshots, hookedClient } from './hooked-client.ts'
 import { type Running, remove, startRunning } from './running.ts'
+import { s3Binary, s3Destination, startS3 } from './s3-server.ts'
 
 const MIB = 1024 * 1024
 /** More than the buffers between server and client hold, so that a snapshot is still being read when a test looks. */
 const LARGE = 24
 
-async function start(engine: EngineKind, spec: object): Promise<Running> {
-  const running = await startRunning({ engine, spec })
+const start = (engine: EngineKind, spec: object) => started({ engine, spec })
+
+async function started(given: Parameters<typeof startRunning>[0]): Promise<Running> {
+  const running = await startRunning(given)
   onTestFinished(async () => {
     await running.stop()
     remove(running)
@@ -247,6 +251,43 @@ test.each(['SQLite', 'LMDB', 'RocksDB'] as const)(
     // it is no moment before the writers began, nor after they ended
     expect(seq).toBeLessThan(ledger.newest)
     expect((await running.status()).backup.lastVerified).toMatchObject({ name: 'sliced', slices: result.slices })
+  },
+)
+
+test.skipIf(!s3Binary)(
+  'to an S3 server as well: what was stored up to the cut is not seen there',
+  {
+    timeout: 60_000,
+  },
+  async () => {
+    const server = await startS3()
+    onTestFinished(() => server.stop())
+    const root = mkdtempSync(join(tmpdir(), 'kvidx-sliced-s3-'))
+    const running = await started({ root, backup: { destination: s3Destination(server, root) } })
+    await fill(running, LARGE, MIB)
+    const { result } = await backup(running, {
+      ...cutWhole(running),
+      before: async ({ slice }) => {
+        if (slice) await fill(running, 1, MIB)
+      },
+    })
+    expect(result).toMatchObject({ phase: 'Completed', verification: 'Verified', records: LARGE })
+    const objects = readdirSync(server.directory, { recursive: true, withFileTypes: true })
+    expect(
+      objects
+        .filter(its => its.isFile() && /sliced/.test(its.parentPath))
+        .map(({ name }) => name)
+        .sort(),
+    ).toEqual(['expiries.bin.zst', 'manifest.json', 'records.kvidx.zst', 'verification.json'])
+    const read = async (key: number) =>
+      Buffer.from(await (await fetch(`${running.url}/v1/records/${key}`)).arrayBuffer())
+    const before = await read(LARGE - 1)
+    await running.put(LARGE - 1, 'changed')
+    await running.put(LARGE, 'new')
+    const restored = await kvidx(['restore', 'sliced', '--server', running.url])
+    expect([restored.code, restored.notes]).toEqual([0, ''])
+    expect(running.sidecar.database.state.count).toBe(BigInt(LARGE))
+    expect((await read(LARGE - 1)).equals(before)).toBe(true)
   },
 )
 
