@@ -1,5 +1,6 @@
-import { chmod, lstat, unlink } from 'node:fs/promises'
+import { access, chmod, lstat, unlink } from 'node:fs/promises'
 import { connect } from 'node:net'
+import { dirname } from 'node:path'
 import { type Clock, systemClock } from '../../src/common/clock.ts'
 import { KvidxError } from '../../src/common/errors.ts'
 import type { Database } from '../database/database.ts'
@@ -134,6 +135,15 @@ async function startSocket(context: ListenerContext, path: string, fastPath: boo
       'invalid_parameter',
       `the path of the Unix socket has ${Buffer.byteLength(path)} bytes (at most ${SOCKET_PATH_BYTES - 1}): ${path}`,
     )
+  // bind() itself would call it a lack of permission
+  await access(dirname(path)).catch((error: unknown) => {
+    throw new KvidxError(
+      'invalid_parameter',
+      `the directory of the Unix socket ${path} cannot be used: ${(error as Error).message}`,
+      {},
+      error,
+    )
+  })
   await removeStaleSocket(path)
   const listener = await DataListener.start(context, { path }, { fastPath })
   // the group comes from the directory (2770); members of it may use the socket
@@ -148,14 +158,19 @@ async function removeStaleSocket(path: string): Promise<void> {
     throw error
   })
   if (!found) return
-  if (!found.isSocket()) throw new KvidxError('conflict', `${path} exists and is no socket`)
+  if (!found.isSocket())
+    throw new KvidxError(
+      'conflict',
+      `${path} exists and is no socket (allowed: nothing, or the socket of a process that is gone)`,
+    )
   const alive = await new Promise<boolean>(resolve => {
     const probe = connect(path)
     probe.once('connect', () => {
       probe.destroy()
       resolve(true)
     })
-    probe.once('error', () => resolve(false))
+    // one that is stopped or busy has no room in its queue (EAGAIN), one of another user no door for us (EACCES)
+    probe.once('error', ({ code }: NodeJS.ErrnoException) => resolve(code !== 'ECONNREFUSED' && code !== 'ENOENT'))
   })
   if (alive) throw new KvidxError('conflict', `another process serves ${path}`)
   await unlink(path)
