@@ -4,7 +4,7 @@ import { createLog, type Log } from '../src/common/log.ts'
 import { LocalDatabase } from './database/local-database.ts'
 import { LiveConfig } from './live-config.ts'
 import { Maintenance } from './maintenance/maintenance.ts'
-import { untilItWorks } from './opening.ts'
+import { ALWAYS_AGAIN, untilItWorks } from './opening.ts'
 import { Protection } from './protection.ts'
 import type { LogPolicy } from './server/log-policy.ts'
 import { OperationsServer } from './server/operations.ts'
@@ -45,6 +45,7 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
   const serversConfig = serversConfigOf(live.current, options)
   // an open database that nobody can reach is not ready: its port is taken, say, or its tokens cannot be used
   let unserved: KvidxError | string | undefined = 'starting'
+  let served = false
   const operations = await OperationsServer.start(
     {
       ...serversConfig.operations,
@@ -107,7 +108,9 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
       () => startServers(database, serversConfig, logger, { operations, clock, services: protection.services, policy }),
       attempts,
       stopping.signal,
+      ALWAYS_AGAIN,
     )
+    served = true
     unserved = undefined
     await protection.start()
     logger.info({ dataApi: servers.dataAddress, operations: servers.opsAddress, socket: servers.socketPath }, 'serving')
@@ -116,7 +119,8 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
   /** The engine reported damage while the database served: its probes and ports stay. */
   const reopen = async () => {
     const report = await untilItWorks(open, attempts, stopping.signal)
-    unserved = undefined
+    // its data port may still wait for something of its own
+    if (served) unserved = undefined
     logger.info({ ...report, lineage: database.lineage }, 'the database is open again')
     database.onSwap('after')
     maintenance.opened(report)

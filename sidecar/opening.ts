@@ -1,7 +1,7 @@
 import type { Clock } from '../src/common/clock.ts'
 import { asKvidxError, type ErrorCode, type KvidxError } from '../src/common/errors.ts'
 
-/** What no waiting mends: only another configuration does, or a person with the files, who then restarts the process. */
+/** What no waiting mends: only another configuration does, or a person with the data, who then restarts the process. */
 const UNTIL_CHANGED: ReadonlySet<ErrorCode> = new Set([
   'data_lost',
   'foreign_volume',
@@ -10,10 +10,12 @@ const UNTIL_CHANGED: ReadonlySet<ErrorCode> = new Set([
   'engine_corrupt',
   'engine_unavailable',
   'setting_unsupported',
-  'invalid_parameter',
 ])
 
-/** Between attempts at what may mend itself (the disk, a port, a store), ms. */
+/** For what has nothing to do with the data (ports, sockets, tokens, certificates): it is mended from outside, with no word to us. */
+export const ALWAYS_AGAIN: ReadonlySet<ErrorCode> = new Set()
+
+/** Between attempts at what may mend itself (the disk, a port, a store, a file with keys), ms. */
 const RETRY = 10_000
 
 export interface Attempts {
@@ -27,7 +29,12 @@ export interface Attempts {
  * Tries until it works: again when the configuration changes, and every 10 s where waiting may help. So a pod is healed by setting
  * `recovery.allowEmpty`, say, without a hand on the pod. Rejects with the last error once the signal is aborted.
  */
-export async function untilItWorks<T>(attempt: () => Promise<T>, attempts: Attempts, signal: AbortSignal): Promise<T> {
+export async function untilItWorks<T>(
+  attempt: () => Promise<T>,
+  attempts: Attempts,
+  signal: AbortSignal,
+  hopeless = UNTIL_CHANGED,
+): Promise<T> {
   for (;;) {
     // from before the attempt: a change during it counts, too
     let changed = (): void => {}
@@ -41,7 +48,7 @@ export async function untilItWorks<T>(attempt: () => Promise<T>, attempts: Attem
     } catch (error) {
       const failure = asKvidxError(error)
       if (signal.aborted) throw failure
-      const retryIn = UNTIL_CHANGED.has(failure.code) ? undefined : RETRY
+      const retryIn = hopeless.has(failure.code) ? undefined : RETRY
       attempts.failed(failure, retryIn)
       const stop = AbortSignal.any([signal, waiting.signal])
       const pause = attempts.clock.sleep(retryIn ?? Number.POSITIVE_INFINITY, stop).catch(() => {})

@@ -10,7 +10,10 @@ export class MountedFiles {
   readonly #paths: readonly string[]
   readonly #load: (contents: ReadonlyMap<string, Buffer>) => void
   readonly #log: Log
+  /** What was looked at when the content in force was read. */
   #seen = ''
+  /** Why what is there now is not in force: said once. */
+  #trouble = ''
   #stopped: (() => void) | undefined
 
   /** @param load takes the contents by path, absent files left out; if it throws, what it had stays in force */
@@ -46,10 +49,15 @@ export class MountedFiles {
     try {
       const now = await this.#fingerprint()
       if (now === this.#seen) return
-      this.#seen = now
       this.#load(await this.#read())
+      this.#seen = now
+      this.#trouble = ''
       this.#log.info({ files: this.#paths }, 'mounted files were read again')
     } catch (error) {
+      // again at the next look: what keeps a file from being read (rights, a disk) leaves no trace in it when it goes away
+      const trouble = String(error)
+      if (trouble === this.#trouble) return
+      this.#trouble = trouble
       this.#log.error(
         { err: error, files: this.#paths },
         'mounted files changed but cannot be used; the old content stays',

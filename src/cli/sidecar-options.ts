@@ -6,6 +6,7 @@ import { parseManifests } from '../api/manifest.ts'
 import { withDefaults } from '../api/v1alpha1/defaults.ts'
 import { renderSidecarConfig, sidecarConfig } from '../api/v1alpha1/sidecar-config.ts'
 import type { Environment } from '../common/environment.ts'
+import { KvidxError } from '../common/errors.ts'
 import { portFlag, type SidecarFlags } from './sidecar.ts'
 import { given, overlaid } from './sidecar-overlay.ts'
 
@@ -15,21 +16,35 @@ export async function sidecarOptions(flags: SidecarFlags, environment: Environme
   const host = flags.host ?? environment.read('KVIDX_HOST') ?? '127.0.0.1'
   const socketPath = flags.socket ?? environment.read('KVIDX_SOCKET')
   const tokensDirectory = flags.tokenDir ?? environment.read('KVIDX_TOKEN_DIR')
-  mkdirSync(dataDirectory, { recursive: true })
+  const dataPort = portFlag(flags.dataPort, '--data-port') ?? environment.read('KVIDX_DATA_PORT') ?? 7400
+  const opsPort = portFlag(flags.opsPort, '--ops-port') ?? environment.read('KVIDX_OPS_PORT') ?? 8080
+  const opsHost = flags.opsHost ?? host
+  // the port would be taken, by ourselves, for as long as we wait for it
+  if (dataPort === opsPort && dataPort !== 0 && host === opsHost)
+    throw refused('--ops-port', `${opsPort} of ${host} is the data port, too (allowed: another one, or 0 for any)`)
+  try {
+    mkdirSync(dataDirectory, { recursive: true })
+  } catch (error) {
+    throw refused('--data-dir', `${dataDirectory} is no directory and cannot be made one: ${(error as Error).message}`)
+  }
   return {
     overlay: config => overlaid(config, flags, environment),
     configFile: flags.config ?? environment.read('KVIDX_CONFIG') ?? configFromEnvironment(flags, environment),
     dataDirectory,
     host,
-    dataPort: portFlag(flags.dataPort, '--data-port') ?? environment.read('KVIDX_DATA_PORT') ?? 7400,
-    opsPort: portFlag(flags.opsPort, '--ops-port') ?? environment.read('KVIDX_OPS_PORT') ?? 8080,
-    opsHost: flags.opsHost ?? host,
+    dataPort,
+    opsPort,
+    opsHost,
     ...(socketPath !== undefined && { socketPath }),
     ...(tokensDirectory !== undefined && { tokensDirectory }),
     ...(flags.tlsDir !== undefined && { tlsDirectory: flags.tlsDir }),
     node: environment.read('KVIDX_NODE') ?? hostname(),
     pod: environment.read('KVIDX_POD') ?? hostname(),
   }
+}
+
+function refused(flag: string, message: string): KvidxError {
+  return new KvidxError('invalid_parameter', `${flag}: ${message}`, { field: flag })
 }
 
 /** For `docker run` and compose: the same document, made from variables. */

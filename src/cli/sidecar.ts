@@ -24,13 +24,15 @@ export function sidecarCommand(): Command {
     )
     .option('--name <name>', 'name of the database; default $KVIDX_DATABASE, else as the document says, else main')
     .action(async (flags: SidecarFlags) => {
+      // from here on, not from when it runs: to process 1 of a container a signal that nobody waits for does not come at all
+      const asked = waitForSignal()
       process.umask(OURS_ALONE)
       for (const line of unknownVariables()) process.stderr.write(line)
       const { startSidecar } = await import('../../sidecar/main.ts')
       const { sidecarOptions } = await import('./sidecar-options.ts')
       const sidecar = await startSidecar(await sidecarOptions(flags, environment))
       sidecar.serving.catch(() => {})
-      const end = await Promise.race([waitForSignal(), parentGone(), sidecar.died])
+      const end = await Promise.race([asked, parentGone(), sidecar.died])
       // whoever started us starts us again, and the start recovers
       if (end instanceof Error) process.exit(1)
       // a second signal does not wait

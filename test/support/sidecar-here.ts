@@ -37,6 +37,9 @@ export async function sidecarHere(
     readonly directory?: string
     readonly clock?: Clock
     readonly dataPort?: number
+    readonly socketPath?: string
+    readonly tokensDirectory?: string
+    readonly tlsDirectory?: string
   } = {},
 ): Promise<SidecarHere> {
   const root = temporaryDirectory()
@@ -54,7 +57,11 @@ export async function sidecarHere(
     writeFileSync(configFile, renderSidecarConfig(edit ? edit(config) : config))
   }
   configure({ spec: { monitoring: { logLevel: 'Error' } }, ...given })
+  const { socketPath, tokensDirectory, tlsDirectory } = given
   const options = {
+    ...(socketPath !== undefined && { socketPath }),
+    ...(tokensDirectory !== undefined && { tokensDirectory }),
+    ...(tlsDirectory !== undefined && { tlsDirectory }),
     host: '127.0.0.1',
     opsHost: '127.0.0.1',
     dataPort: given.dataPort ?? 0,

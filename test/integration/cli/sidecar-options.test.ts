@@ -1,4 +1,7 @@
-import { writeFileSync } from 'node:fs'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { startSidecar } from '../../../sidecar/main.ts'
@@ -101,4 +104,36 @@ test('every variable that wins over the document changes it', async () => {
     )
     expect([name, overlay?.(before)]).not.toEqual([name, before])
   }
+})
+
+test.each<[string, (root: string) => SidecarFlags, string]>([
+  ['one port for two listeners', () => ({ dataPort: '7401', opsPort: '7401' }), '--ops-port: 7401 of 127.0.0.1'],
+  ['a file where the volume should be', root => ({ ...ports, dataDir: join(root, 'file') }), '--data-dir: '],
+])('%s is refused by name', async (_what, flags, named) => {
+  const root = temporaryDirectory()
+  writeFileSync(join(root, 'file'), '')
+  const given = { dataDir: join(root, 'volume'), ...flags(root), config: document(join(root, 'config.json')) }
+  await expect(sidecarOptions(given, new Environment({}))).rejects.toMatchObject({
+    code: 'invalid_parameter',
+    message: expect.stringContaining(named),
+  })
+})
+
+test('a stop that is asked for while the process starts is carried out', { timeout: 30_000 }, async () => {
+  const root = temporaryDirectory()
+  const pipe = join(root, 'pipe.json')
+  execFileSync('mkfifo', [pipe])
+  const flags = ['--config', pipe, '--data-dir', join(root, 'volume'), '--data-port', '0', '--ops-port', '0']
+  const child = spawn(process.execPath, ['bin/kvidx', 'sidecar', ...flags], { stdio: 'ignore' })
+  onTestFinished(() => void child.kill('SIGKILL'))
+  const ended = once(child, 'exit')
+  // somebody opens it to read: it has begun and has no configuration yet
+  const configuration = await open(pipe, 'w')
+  child.kill('SIGTERM')
+  const whole = document(join(root, 'config.json'))
+  const content = readFileSync(whole)
+  renameSync(whole, pipe)
+  await configuration.writeFile(content)
+  await configuration.close()
+  expect(await ended).toEqual([0, null])
 })
