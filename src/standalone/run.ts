@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { withDefaults } from '../api/v1alpha1/defaults.ts'
@@ -55,6 +55,8 @@ const SOCKET_PATH_LIMIT = 107
 
 /** Runs every database of a manifest as a supervised process. The manifests must be valid. */
 export function runStandalone(databases: readonly KvidxDatabase[], options: RunOptions, clock: Clock): Standalone {
+  // what holds for all is the answer to the command
+  mkdirSync(options.root, { recursive: true, mode: 0o700 })
   const stopping = new AbortController()
   const running = databases.map((database, index) => startOne(database, index, options, clock, stopping.signal))
   return {
@@ -81,8 +83,6 @@ function startOne(
   const { name } = resource.metadata
   const namespace = resource.metadata.namespace ?? 'default'
   const paths = standalonePaths(options.root, namespace, name)
-  for (const directory of [paths.data, paths.backups]) mkdirSync(directory, { recursive: true, mode: 0o700 })
-  writeConfig(resource, namespace, paths)
   const ports = options.ports[index]
   if (!ports) throw new TypeError(`no ports for ${name}`)
   const socket = Buffer.byteLength(paths.socket) <= SOCKET_PATH_LIMIT ? paths.socket : undefined
@@ -108,10 +108,16 @@ function startOne(
       args: [LAUNCHER, ...args],
       env: childEnvironment({ ...MANIFEST_ONLY, ...ENGINE_PROCESS }),
       logFile: paths.log,
+      // one that cannot be prepared is no reason for the others not to run
+      prepare() {
+        for (const directory of [paths.data, paths.backups]) mkdirSync(directory, { recursive: true, mode: 0o700 })
+        writeConfig(resource, namespace, paths, readMemory(paths))
+      },
     },
     clock,
     end => {
-      const how = end.signal ? `was ended by ${end.signal}` : `ended with code ${end.code}`
+      const ended = end.signal ? `was ended by ${end.signal}` : `ended with code ${end.code}`
+      const how = end.unstarted ? 'could not be started' : ended
       const why = end.lastLine === undefined ? '' : `: ${end.lastLine}`
       options.print(
         `${label}: the process ${how}${why}; starting it again in ${end.restartIn / 1000} s (log: ${paths.log})`,
@@ -127,16 +133,25 @@ function startOne(
     socket: socket ?? '',
   }
   let last = ''
+  let forgetful = ''
   const told = (status: SidecarStatus | undefined) => {
     // a process that is starting may not have the port yet, and whoever has it is somebody else
     if (status !== undefined && status.pid !== supervisor.pid) return
     const line = describe(status)
     if (line !== last) options.print(`${label}: ${line}`)
     last = line
-    rememberLineage(resource, namespace, paths, status)
+    try {
+      rememberLineage(resource, namespace, paths, status)
+      forgetful = ''
+    } catch (error) {
+      // a full disk, say; the next status is the next attempt
+      const { message } = error as Error
+      if (message !== forgetful) options.print(`${label}: its lineage cannot be remembered: ${message}`)
+      forgetful = message
+    }
   }
   void watchStatus(database.opsAddress, clock, signal, told)
-  const { backup } = sidecarConfig(configInput(resource, namespace, paths)).dynamic
+  const { backup } = sidecarConfig(configInput(resource, namespace, paths, {})).dynamic
   const server = ['--config', paths.config, '--server', database.dataAddress]
   const token = options.tokensDirectory === undefined ? [] : ['--token-file', join(options.tokensDirectory, 'admin')]
   const schedules =
@@ -169,17 +184,27 @@ function rememberLineage(
   status: SidecarStatus | undefined,
 ): void {
   if (!status?.lineage || readMemory(paths).lineage === status.lineage) return
-  writeFileSync(paths.memory, `${JSON.stringify({ lineage: status.lineage } satisfies Memory)}\n`, { mode: 0o600 })
-  writeConfig(resource, namespace, paths)
+  const memory: Memory = { lineage: status.lineage }
+  writeConfig(resource, namespace, paths, memory)
+  replaceFile(paths.memory, `${JSON.stringify(memory)}\n`)
 }
 
-function writeConfig(resource: KvidxDatabase, namespace: string, paths: StandalonePaths): void {
-  const config = sidecarConfig(configInput(resource, namespace, paths))
-  writeFileSync(paths.config, renderSidecarConfig(config), { mode: 0o600 })
+function writeConfig(resource: KvidxDatabase, namespace: string, paths: StandalonePaths, memory: Memory): void {
+  replaceFile(paths.config, renderSidecarConfig(sidecarConfig(configInput(resource, namespace, paths, memory))))
 }
 
-function configInput(resource: KvidxDatabase, namespace: string, paths: StandalonePaths): SidecarConfigInput {
-  const { lineage } = readMemory(paths)
+/** All or nothing: whoever reads it meanwhile, or after a disk was full, has the old content. */
+function replaceFile(path: string, content: string): void {
+  writeFileSync(`${path}.new`, content, { mode: 0o600 })
+  renameSync(`${path}.new`, path)
+}
+
+function configInput(
+  resource: KvidxDatabase,
+  namespace: string,
+  paths: StandalonePaths,
+  { lineage }: Memory,
+): SidecarConfigInput {
   return {
     namespace,
     name: resource.metadata.name,

@@ -9,11 +9,15 @@ export interface Launch {
   readonly env: Readonly<Record<string, string>>
   /** Its standard error goes here. */
   readonly logFile: string
+  /** Before each start. What it throws is why there is none. */
+  readonly prepare?: () => void
 }
 
 export interface ChildEnd {
   readonly code: number | null
   readonly signal: NodeJS.Signals | null
+  /** It could not be started at all. */
+  readonly unstarted?: true
   /** What it said last: why it ended, mostly. */
   readonly lastLine?: string
   /** Milliseconds until the next start. */
@@ -73,26 +77,33 @@ export class Supervisor {
     const { signal } = this.#stopping
     while (!signal.aborted) {
       const began = this.#clock.monotonic()
-      const end = await this.#once()
+      const end = await this.#once().catch((error: unknown) => ({
+        code: null,
+        signal: null,
+        unstarted: true as const,
+        lastLine: (error as Error).message,
+      }))
       if (signal.aborted) return
       if (this.#clock.monotonic() - began > HEALTHY_AFTER) delay = FIRST_DELAY
       const lastLine = lastWords(this.#launch.logFile)
-      this.#onEnd({ ...end, ...(lastLine !== undefined && { lastLine }), restartIn: delay })
+      this.#onEnd({ ...(lastLine !== undefined && { lastLine }), ...end, restartIn: delay })
       await this.#clock.sleep(delay, signal).catch(() => {})
       delay = Math.min(delay * 2, LONGEST_DELAY)
     }
   }
 
-  #once(): Promise<{ code: number | null; signal: NodeJS.Signals | null }> {
-    const { command, args, env, logFile } = this.#launch
+  /** Errors: those of the system, when it could not be started. */
+  async #once(): Promise<{ code: number | null; signal: NodeJS.Signals | null }> {
+    const { command, args, env, logFile, prepare } = this.#launch
+    prepare?.()
     const log = openLog(logFile)
     // the IPC channel closes when we die, however we die: that is how the child learns of it. It is a process group of its own, because Ctrl-C
     // would otherwise reach it twice, from the terminal and from us, and a second one means "at once"
     const child = spawn(command, args, { env, stdio: ['ignore', 'ignore', log, 'ipc'], detached: true })
     closeSync(log)
     this.#child = child
-    return new Promise(resolve => {
-      child.once('error', () => resolve({ code: null, signal: null }))
+    return new Promise((resolve, reject) => {
+      child.once('error', reject)
       child.once('exit', (code, signal) => resolve({ code, signal }))
     })
   }

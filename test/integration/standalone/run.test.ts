@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { createServer as createTcpServer } from 'node:net'
 import { join } from 'node:path'
@@ -170,6 +170,29 @@ describe('kvidx run', { timeout: 3 * PATIENCE }, () => {
     )
     first.child.kill('SIGTERM')
     await second.line(/orders: ready/)
+  })
+
+  test('a database that cannot even be prepared, logged or remembered is no reason for the others not to run', async () => {
+    const directory = temporaryDirectory()
+    const place = (path: string) => join(directory, 'kvidx/default', path)
+    // each stands where a file or directory of that database belongs
+    for (const path of ['unlogged/sidecar.log', 'unremembered/run.json']) mkdirSync(place(path), { recursive: true })
+    mkdirSync(place('unprepared'))
+    writeFileSync(place('unprepared/data'), '')
+    const names = ['unprepared', 'unlogged', 'unremembered', 'sound']
+    const running = run(names.map(name => database(name)).join('---\n'), { directory })
+    expect(await running.line(/^unprepared: the process could not be started: /m)).toMatch(/EEXIST.*unprepared\/data/)
+    expect(await running.line(/^unlogged: the process could not be started: /m)).toMatch(/EISDIR.*sidecar\.log/)
+    expect(await running.line(/^unremembered: its lineage cannot be remembered: /m)).toMatch(/run\.json/)
+    await running.line(/^unremembered: ready/m)
+    await running.line(/^sound: ready/m)
+    rmSync(place('unprepared/data'))
+    rmSync(place('unlogged/sidecar.log'), { recursive: true })
+    await running.line(/^unprepared: ready/m)
+    await running.line(/^unlogged: ready/m)
+    running.child.kill('SIGTERM')
+    expect(await running.ended).toBe(0)
+    expect(running.out()).toMatch(/stopping\s+stopped/)
   })
 
   test('a wrong manifest names file, line, field and what is allowed, in the order of the file', async () => {
