@@ -71,6 +71,7 @@ export interface ImportOptions {
 
 export interface ImportResult {
   readonly read: number
+  /** Records written: new ones and `replaced`. */
   readonly imported: number
   readonly skipped: number
   readonly replaced: number

@@ -20,6 +20,7 @@ class ReaderThread {
   readonly #listeners = new Map<number, Listener>()
   #nextId = 1
   #failure: KvidxError | undefined
+  #ending = false
   /** Snapshots open in it. */
   load = 0
 
@@ -29,7 +30,10 @@ class ReaderThread {
       if (message.type !== 'ready') this.#listeners.get(message.id)?.(message)
     })
     const fail = (what: string) => {
-      this.#failure ??= new KvidxError('engine_io', `a reader's thread ended: ${what}`)
+      // an error of the engine raises an alarm: whoever closes the database or replaces its files ends what reads them without one
+      this.#failure ??= this.#ending
+        ? new KvidxError('not_ready', 'the database was closed, or its files replaced, while they were read')
+        : new KvidxError('engine_io', `a reader's thread ended: ${what}`)
       for (const listener of this.#listeners.values()) listener(this.#failure)
       this.#listeners.clear()
     }
@@ -98,6 +102,7 @@ class ReaderThread {
 
   async end(): Promise<void> {
     if (!this.alive) return
+    this.#ending = true
     const id = this.newId()
     const ended = new Promise(resolve => this.#worker.once('exit', resolve))
     await this.ask(id, { type: 'call', id, name: 'close', args: {} })

@@ -41,7 +41,7 @@ port.on('message', (message: ToStaged) => {
         return post({ type: 'taken', buffer: message.chunk.buffer }, [message.chunk.buffer])
       case 'end':
         store(() => decoder.end())
-        return post({ type: 'ended', read: decoder.records, imported: count, skipped, replaced })
+        return post({ type: 'ended', read: decoder.records, imported: count + replaced, skipped, replaced })
       case 'finish':
         engine.transact(transaction => {
           transaction.putMeta(META.epochs, encodeEpochs(message.epochs))

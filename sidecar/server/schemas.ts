@@ -275,9 +275,9 @@ export const WriteJson = Type.Object(
 export const ImportJson = Type.Object(
   {
     read: Count('records in the file'),
-    imported: Count('records that are new'),
+    imported: Count('records written: new ones and `replaced`'),
     skipped: Count('records left as they were'),
-    replaced: Count('records replaced'),
+    replaced: Count('records written in the place of others'),
     position: PositionText,
   },
   { $id: 'ImportResult', ...closed },

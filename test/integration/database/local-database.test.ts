@@ -134,6 +134,39 @@ describe.each(ENGINES)('a database on one volume, %s', engine => {
     expect((await exported(database)).equals(golden)).toBe(true)
   })
 
+  test('counts as imported what it wrote, also where a key stands twice in the file', async () => {
+    const line = (key: number) => `{"key":"${key}","term":"0","cmd":"0","data":"eA=="}\n`
+    const file = Buffer.from([1, 2, 3, 2, 1].map(line).join(''))
+    const options = { format: 'ndjson', onDuplicate: 'replace', clear: false, atomic: true } as const
+    const staged = await open(engine)
+    expect(await staged.import(pieces(file), options, never)).toMatchObject({ read: 5, imported: 5, replaced: 2 })
+    const filled = await open(engine)
+    await filled.write({ operations: [put(9n, 'mine')] })
+    expect(await filled.import(pieces(file), options, never)).toMatchObject({ read: 5, imported: 5, replaced: 2 })
+    expect(staged.state.count).toBe(3n)
+    expect(filled.state.count).toBe(4n)
+  })
+
+  test.each(['ndjson', 'binary'] as const)(
+    'ends a stream of %s whose files are replaced under it with not_ready, not with an error of the engine',
+    async format => {
+      const database = await open(engine)
+      for (let key = 0n; key < 60n; key++)
+        await database.write({ operations: [{ op: 'put', key, term: 0n, cmd: 0n, data: Buffer.alloc(150_000) }] })
+      const range = { range: EVERY_KEY, descending: false, values: true, stored: false }
+      const { chunks } = await database.scan({ ...range, format }, never)
+      const reading = chunks[Symbol.asyncIterator]()
+      await reading.next()
+      const options = { format: 'binary', onDuplicate: 'fail', clear: true, atomic: true } as const
+      await database.import(pieces(golden), options, never)
+      const rest = async () => {
+        while (!(await reading.next()).done);
+      }
+      await expect(rest()).rejects.toMatchObject({ code: 'not_ready' })
+      expect((await exported(database)).equals(golden)).toBe(true)
+    },
+  )
+
   test('feeds every acknowledged commit in order, and follows', async () => {
     const database = await open(engine)
     const stop = new AbortController()
