@@ -157,10 +157,13 @@ export function readOperations(
       else if (kind === KIND.ifPresent) condition = { ...condition, present: true }
       else if (kind === KIND.ifDigest) {
         need(17)
+        // the one before would count for nothing
+        if (condition?.digest !== undefined) fail('ifDigest stands twice')
         condition = { ...condition, digest: readDigest(source, at + 1) }
         at += 16
       } else if (kind === KIND.ifTerm) {
         need(9)
+        if (condition?.term !== undefined) fail('ifTerm stands twice')
         condition = { ...condition, term: source.readBigUInt64LE(at + 1) }
         at += 8
       } else if (trusted && kind === KIND.returnPrevious) returnPrevious = true

@@ -135,9 +135,11 @@ function readExpiry(value: Members, at: string): ExpiryChange | undefined {
   const { ttl, expiresAt } = value
   if (ttl !== undefined && expiresAt !== undefined)
     throw wrong(`${at}.ttl`, `${at}: ttl and expiresAt are both given (allowed: one of them)`)
-  if (ttl !== undefined) return { after: parseDuration(String(ttl), `${at}.ttl`) }
+  if (ttl !== undefined) return { after: parseDuration(typeof ttl === 'string' ? ttl : show(ttl), `${at}.ttl`) }
   if (expiresAt === undefined) return undefined
-  return { at: parseTime(typeof expiresAt === 'number' ? wholeText(expiresAt) : String(expiresAt), `${at}.expiresAt`) }
+  const time =
+    typeof expiresAt === 'number' ? wholeText(expiresAt) : typeof expiresAt === 'string' ? expiresAt : show(expiresAt)
+  return { at: parseTime(time, `${at}.expiresAt`) }
 }
 
 /** With a length that is a multiple of four. No groups: on megabytes they would overflow the stack. */

@@ -1,4 +1,6 @@
+import { crc32c } from '@node-rs/crc32'
 import { describe, expect, test } from 'vitest'
+import { CHANGE_FILE_HEADER, FRAME_HEADER, FRAME_PREFIX } from '../../../sidecar/database/frame.ts'
 import type { Operation } from '../../../sidecar/database/operation.ts'
 import { encodeOperations } from '../../../sidecar/database/operation-codec.ts'
 import { call, startForTest } from './harness.ts'
@@ -126,6 +128,26 @@ describe('a binary batch', () => {
     expect((await call(`${url}/v1/records/18446744073709551615`)).text).toBe('abcd')
     expect((await post(url, encodeOperations(list), TYPE)).status).toBe(412)
   })
+
+  test.each([
+    ['ifTerm', { term: 1n }, 9],
+    ['ifDigest', { digest: 1n }, 17],
+  ] as const)(
+    'is refused with %s twice before one operation: the first would count for nothing',
+    async (name, condition, size) => {
+      const { url } = await startForTest()
+      const once = encodeOperations([{ op: 'put', key: 1n, term: 0n, cmd: 0n, data: Buffer.from('x'), condition }])
+      const at = CHANGE_FILE_HEADER + FRAME_HEADER
+      const twice = Buffer.concat([once.subarray(0, at + size), once.subarray(at)])
+      const frame = twice.subarray(CHANGE_FILE_HEADER)
+      frame.writeUInt32LE(frame.length - FRAME_PREFIX, 0)
+      frame.writeUInt32LE(crc32c(frame.subarray(FRAME_PREFIX)), 4)
+      expect((await post(url, twice, TYPE)).json).toMatchObject({
+        code: 'invalid_body',
+        detail: expect.stringContaining(`${name} stands twice`),
+      })
+    },
+  )
 
   test('is refused whole for every byte that is cut off or flipped', async () => {
     const { url } = await startForTest()

@@ -119,6 +119,8 @@ describe('a batch', () => {
     ['with a key that lost digits', '{"ops":[{"op":"delete","key":9007199254740993}]}', 'invalid_key'],
     ['with two data', '{"ops":[{"op":"put","key":"1","data":"","text":""}]}', 'invalid_body'],
     ['with two expiries', '{"ops":[{"op":"put","key":"1","ttl":"1h","expiresAt":5}]}', 'invalid_body'],
+    ['with a ttl in a list', '{"ops":[{"op":"put","key":"1","ttl":["5s"]}]}', 'invalid_parameter'],
+    ['with an expiry in a list', '{"ops":[{"op":"put","key":"1","expiresAt":[5]}]}', 'invalid_parameter'],
     ['with half a character', '{"ops":[{"op":"put","key":"1","text":"\\ud800"}]}', 'invalid_body'],
     ['with members of another operation', '{"ops":[{"op":"delete","key":"1","data":""}]}', 'invalid_body'],
   ])('%s is refused', (_, text, code) => {
