@@ -26,13 +26,15 @@ export function sidecarCommand(): Command {
     .action(async (flags: SidecarFlags) => {
       // from here on, not from when it runs: to process 1 of a container a signal that nobody waits for does not come at all
       const asked = waitForSignal()
+      // and a parent that dies while this process starts is gone without a trace afterwards
+      const orphaned = parentGone()
       process.umask(OURS_ALONE)
       for (const line of unknownVariables()) process.stderr.write(line)
       const { startSidecar } = await import('../../sidecar/main.ts')
       const { sidecarOptions } = await import('./sidecar-options.ts')
       const sidecar = await startSidecar(await sidecarOptions(flags, environment))
       sidecar.serving.catch(() => {})
-      const end = await Promise.race([asked, parentGone(), sidecar.died])
+      const end = await Promise.race([asked, orphaned, sidecar.died])
       // whoever started us starts us again, and the start recovers
       if (end instanceof Error) process.exit(1)
       // a second signal does not wait

@@ -1,4 +1,4 @@
-import { execFileSync, spawn } from 'node:child_process'
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { open } from 'node:fs/promises'
@@ -119,17 +119,23 @@ test.each<[string, (root: string) => SidecarFlags, string]>([
   })
 })
 
-test('a stop that is asked for while the process starts is carried out', { timeout: 30_000 }, async () => {
+test.each([
+  ['a stop', (child: ChildProcess) => child.kill('SIGTERM')],
+  // `kvidx run` was killed: nobody would ever stop what it had just started
+  ['the end of who started it', (child: ChildProcess) => child.disconnect()],
+])('%s is heard while the process starts', { timeout: 30_000 }, async (_what, happens) => {
   const root = temporaryDirectory()
   const pipe = join(root, 'pipe.json')
   execFileSync('mkfifo', [pipe])
   const flags = ['--config', pipe, '--data-dir', join(root, 'volume'), '--data-port', '0', '--ops-port', '0']
-  const child = spawn(process.execPath, ['bin/kvidx', 'sidecar', ...flags], { stdio: 'ignore' })
+  const child = spawn(process.execPath, ['bin/kvidx', 'sidecar', ...flags], {
+    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+  })
   onTestFinished(() => void child.kill('SIGKILL'))
   const ended = once(child, 'exit')
   // somebody opens it to read: it has begun and has no configuration yet
   const configuration = await open(pipe, 'w')
-  child.kill('SIGTERM')
+  happens(child)
   const whole = document(join(root, 'config.json'))
   const content = readFileSync(whole)
   renameSync(whole, pipe)
