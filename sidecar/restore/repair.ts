@@ -19,7 +19,9 @@ import { type Filled, type FillProgress, type FillTask, FillThread, type Restore
 /** Older good backups that are tried when newer ones do not restore. */
 const OLDER_BACKUPS = 5
 /** These say that the store could not be asked, not that it has nothing. */
-const LATER: readonly string[] = ['store_unreachable', 'cancelled']
+const UNASKED: readonly string[] = ['store_unreachable', 'store_denied', 'cancelled']
+/** What is mended from outside, with no word to us: a Secret may come after the pod. */
+const LATER: readonly string[] = [...UNASKED, 'invalid_parameter', 'wrong_encryption_key']
 
 export interface RepairOptions {
   readonly config: () => DatabaseConfig
@@ -140,7 +142,7 @@ async function restore(
       }))
     } catch (thrown) {
       const error = asKvidxError(thrown)
-      if (LATER.includes(error.code) || error.code === 'insufficient_space') throw error
+      if (UNASKED.includes(error.code) || error.code === 'insufficient_space') throw error
       log.error({ err: error, from }, 'this state of the backups does not restore')
       first ??= error
     }

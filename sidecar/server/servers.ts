@@ -146,8 +146,14 @@ async function startSocket(context: ListenerContext, path: string, fastPath: boo
   })
   await removeStaleSocket(path)
   const listener = await DataListener.start(context, { path }, { fastPath })
-  // the group comes from the directory (2770); members of it may use the socket
-  await chmod(path, 0o660)
+  try {
+    // the group comes from the directory (2770); members of it may use the socket
+    await chmod(path, 0o660)
+  } catch (error) {
+    // the next attempt would take it for another process
+    await listener.close()
+    throw error
+  }
   return listener
 }
 

@@ -4,9 +4,12 @@ import { join } from 'node:path'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { formatDigest } from '../../../sidecar/database/digest.ts'
 import type { EngineKind } from '../../../sidecar/engine/engine.ts'
+import { readConfigFile } from '../../../sidecar/settings.ts'
 import type { SidecarConfig } from '../../../src/api/v1alpha1/sidecar-config.ts'
-import { sidecarHere } from '../../support/sidecar-here.ts'
+import { standalonePaths } from '../../../src/standalone/paths.ts'
+import { sidecarHere, temporaryDirectory } from '../../support/sidecar-here.ts'
 import { remove, startRunning } from '../backup/running.ts'
+import { s3Binary, s3Destination, startS3 } from '../backup/s3-server.ts'
 import { kvidx } from '../cli/harness.ts'
 
 /** Files of real databases, really damaged, and what a start makes of them. */
@@ -299,6 +302,40 @@ describe.each<EngineKind>(['LMDB', 'RocksDB', 'SQLite'])('damaged files, %s, wit
     expect(failure.message.includes('set spec.recovery.onCorruption: Salvage')).toBe(engine === 'SQLite')
     expect(failure.message).toContain('restore from another store or lineage (docs/backup.md, Corrupted database)')
     expect(readdirSync(join(running.data, 'quarantine'))).toEqual([])
+    await sidecar.stop()
+  })
+})
+
+describe.skipIf(!s3Binary)('damaged files, with backups on an S3 server', () => {
+  test('RestoreLatest waits for credentials that are mended from outside', { timeout: 120_000 }, async () => {
+    const server = await startS3()
+    const root = temporaryDirectory()
+    onTestFinished(() => server.stop())
+    const backup = { destination: s3Destination(server, root) }
+    const running = await startRunning({ root, backup })
+    await fill(running.url)
+    const job = ['job', 'backup', '--schedule', 'daily', '--config', running.configFile, '--server', running.url]
+    const made = await kvidx(job)
+    expect([made.code, made.notes]).toEqual([0, ''])
+    const { digest } = running.sidecar.database.state
+    await running.stop()
+    flipBits(join(running.data, 'db'), 500)
+    const credentials = join(standalonePaths(root, 'default', 'orders').directory, 's3-credentials', 'secretAccessKey')
+    writeFileSync(credentials, 'wrong')
+    const { sidecar, status } = await sidecarHere({
+      directory: running.data,
+      spec: policy('RestoreLatest'),
+      edit: config => {
+        const { backup } = readConfigFile(running.configFile).dynamic
+        return { ...config, dynamic: { ...config.dynamic, backup } } as SidecarConfig
+      },
+    })
+    await vi.waitFor(async () => expect((await status()).failure?.code).toBe('store_denied'), patience)
+    expect((await status()).failure.message).toMatch(/is damaged .*and waits for its backups: /s)
+    writeFileSync(credentials, server.secretAccessKey)
+    await sidecar.serving
+    expect((await status()).recovery).toMatchObject({ action: 'Restored', complete: true })
+    expect(sidecar.database.state.digest).toBe(digest)
     await sidecar.stop()
   })
 })
