@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { hostname } from 'node:os'
 import type { Clock } from '../../src/common/clock.ts'
 import { KvidxError } from '../../src/common/errors.ts'
@@ -22,6 +23,7 @@ export async function salvageOffline(
   signal: AbortSignal,
   progress: (progress: FillProgress) => void,
 ): Promise<RecoveryNote> {
+  if (!existsSync(dataDirectory)) throw new KvidxError('not_found', `${dataDirectory}: there is no such directory`)
   const layout = volumeLayout(dataDirectory)
   const { identity } = await readIdentity(layout)
   if (!identity)

@@ -45,7 +45,7 @@ export function backupListCommand(io: Io): Command {
         if (catalog.segments.length > 0 && window)
           await write(
             io.notes,
-            `${catalog.segments.length} segments; every moment from ${new Date(Number(window.from.commitTime)).toISOString()} to seq ${window.reached} can be restored\n`,
+            `${catalog.segments.length} segments; every moment from ${since(window.from.commitTime)} to seq ${window.reached} can be restored\n`,
           )
         for (const { key, error } of catalog.damaged) await write(io.notes, `damaged: ${key}: ${error.message}\n`)
         for (const { path } of catalog.unfinished) await write(io.notes, `not finished: ${path}\n`)
@@ -121,6 +121,10 @@ function notFound(catalog: LineageCatalog, name: string): KvidxError {
     { name },
   )
 }
+
+/** A Full of a database that had no commit yet has no time: all moments before the first commit are that one. */
+const since = (commitTime: bigint): string =>
+  commitTime === 0n ? 'the empty beginning' : new Date(Number(commitTime)).toISOString()
 
 function documentOf(backup: Backup) {
   const { manifest, verification } = backup

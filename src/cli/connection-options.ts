@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander'
 import { environment } from '../common/environment.ts'
 import { KvidxError } from '../common/errors.ts'
 import { ServerClient } from './client.ts'
+import { unreadable } from './given-file.ts'
 import { interruptible } from './interrupt.ts'
 import { DEFAULT_SERVER, parseServer } from './server-address.ts'
 
@@ -69,7 +70,7 @@ async function tokenOf(flags: ConnectionFlags): Promise<string | undefined> {
   try {
     content = await readFile(flags.tokenFile, 'utf8')
   } catch (error) {
-    throw new KvidxError('invalid_parameter', `--token-file: ${(error as Error).message}`, {}, error)
+    throw unreadable(`--token-file: ${flags.tokenFile}`, error)
   }
   // a file of the server has up to two tokens; each of them will do
   const token = content.split(/\s+/).find(part => part !== '')

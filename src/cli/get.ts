@@ -1,5 +1,5 @@
 import { createWriteStream } from 'node:fs'
-import { rename, rm } from 'node:fs/promises'
+import { rename, rm, stat } from 'node:fs/promises'
 import { pipeline } from 'node:stream/promises'
 import { Command } from 'commander'
 import { KvidxError } from '../common/errors.ts'
@@ -58,12 +58,15 @@ export function getCommand(io: Io): Command {
 }
 
 /**
- * Under another name until it is whole: a file that is there is complete. Errors: invalid_parameter when there can be no such file, and what
+ * Under another name until it is whole: a file that is there is complete; into a device or a pipe as it comes. Errors: invalid_parameter when there can be no such file, and what
  * the chunks throw.
  */
 export async function toFile(chunks: AsyncIterable<Uint8Array>, file: string): Promise<void> {
   const partial = `${file}.partial`
   try {
+    // a device or a pipe, such as /dev/stdout: a rename would put a file in its place
+    const there = await stat(file).catch(() => undefined)
+    if (there && !there.isFile() && !there.isDirectory()) return await pipeline(chunks, createWriteStream(file))
     await pipeline(chunks, createWriteStream(partial))
     await rename(partial, file)
   } catch (error) {

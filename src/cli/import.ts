@@ -1,9 +1,9 @@
 import { createReadStream } from 'node:fs'
-import { stat } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { Command, Option } from 'commander'
 import { KvidxError } from '../common/errors.ts'
 import { type ConnectionFlags, connectedUntilSignal, withConnection } from './connection-options.ts'
+import { sizeOfGiven } from './given-file.ts'
 import { isReadHere, readDatabase } from './import-database.ts'
 import { type Io, write } from './io.ts'
 import { progressBar } from './progress.ts'
@@ -107,24 +107,17 @@ async function uploadOf(file: string, given: Format | undefined, io: Io, scratch
       close: () => records.close(),
     }
   }
+  // before the format: of a file that is not there, the name is not what is wrong
+  const total = file === '-' ? undefined : await sizeOfGiven(file)
   const format = given ?? formatOf(file)
   if (format === undefined)
     throw new KvidxError(
       'invalid_parameter',
       `--format: the name '${file}' does not tell the format (allowed: ${FORMATS.join(', ')})`,
     )
-  if (file === '-') return { format, chunks: io.input, close() {} }
-  const total = await sizeOf(file)
+  if (total === undefined) return { format, chunks: io.input, close() {} }
   const input = createReadStream(file, { highWaterMark: 256 * 1024 })
   return { format, chunks: input, total, close: () => void input.destroy() }
-}
-
-async function sizeOf(file: string): Promise<number> {
-  const found = await stat(file).catch((error: Error) => {
-    throw new KvidxError('invalid_parameter', error.message, {}, error)
-  })
-  if (!found.isFile()) throw new KvidxError('invalid_parameter', `${file} is not a file`)
-  return found.size
 }
 
 /** The same chunks; `seen` is told how many bytes have passed. */

@@ -25,7 +25,7 @@ export async function runCli(args: readonly string[], io: Io): Promise<number> {
       for (const [name, { summary, group }] of Object.entries(COMMANDS))
         program.addCommand(inherit(new Command(name), program).description(summary).helpGroup(`${group}:`))
     if (called === undefined) program.outputHelp()
-    else await program.parseAsync(entry && args[0] === 'help' ? [called, '--help'] : asked, { from: 'user' })
+    else await program.parseAsync(entry && args[0] === 'help' ? [...args.slice(1), '--help'] : asked, { from: 'user' })
     // a command that judges its own end says so there
     return typeof process.exitCode === 'number' ? process.exitCode : EXIT.ok
   } catch (error) {
@@ -72,10 +72,11 @@ function report(error: unknown, io: Io): void {
   const message = error instanceof Error ? error.message : String(error)
   io.notes.write(`kvidx: ${message}\n`)
   if (!(error instanceof KvidxError)) return
-  const { line, record, retryWith } = error.details
+  const { line, record, retryWith, imported } = error.details
   if (typeof retryWith === 'string') io.notes.write(`kvidx: try again with ${flagFor(retryWith)}\n`)
   // a manifest's message has its lines already, and nothing was asked of a database
-  else if (error.code !== 'invalid_manifest' && (line !== undefined || record !== undefined))
+  // what an import in slices had done before is in its message
+  else if (error.code !== 'invalid_manifest' && imported === undefined && (line !== undefined || record !== undefined))
     io.notes.write(`kvidx: nothing was changed (${line === undefined ? `record ${record}` : `line ${line}`})\n`)
 }
 

@@ -1,9 +1,9 @@
 import { createReadStream } from 'node:fs'
-import { stat } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
 import { Command } from 'commander'
 import { KvidxError } from '../common/errors.ts'
 import { type ConnectionFlags, connected, withConnection } from './connection-options.ts'
+import { sizeOfGiven } from './given-file.ts'
 import { type Io, write } from './io.ts'
 import { fields } from './table.ts'
 
@@ -61,10 +61,7 @@ async function source(io: Io, file: string | undefined): Promise<Readable> {
     if ((io.input as { isTTY?: boolean }).isTTY) io.notes.write('reading the data from the terminal; Ctrl-D ends it\n')
     return io.input
   }
-  const found = await stat(file).catch((error: Error) => {
-    throw new KvidxError('invalid_parameter', `--file: ${error.message}`, {}, error)
-  })
-  if (!found.isFile()) throw new KvidxError('invalid_parameter', `--file: ${file} is not a file`)
+  await sizeOfGiven(file, `--file: ${file}`)
   return createReadStream(file)
 }
 

@@ -1,5 +1,5 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdirSync, readdirSync } from 'node:fs'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { closeSync, mkdirSync, openSync, readdirSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -31,6 +31,16 @@ function start(args: readonly string[], temporary: string) {
   onTestFinished(() => void child.kill('SIGKILL'))
   return { child, code, notes: () => notes }
 }
+
+test('an output that is full is told in words, with exit code 1', () => {
+  const full = openSync('/dev/full', 'w')
+  onTestFinished(() => closeSync(full))
+  const { status, stderr } = spawnSync(process.execPath, [KVIDX, 'help'], {
+    stdio: ['ignore', full, 'pipe'],
+    encoding: 'utf8',
+  })
+  expect([status, stderr]).toEqual([1, expect.stringMatching(/^kvidx: the output cannot be written: ENOSPC.*\n$/)])
+}, 60_000)
 
 describe('Ctrl-C', { timeout: 120_000 }, () => {
   test.each(['SIGINT', 'SIGTERM'] as const)('in an export (%s) leaves no half a file', async signal => {

@@ -1,4 +1,6 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
@@ -130,6 +132,27 @@ describe('the verbs', () => {
     expect((await run('import', golden.pathname, '--on-duplicate', 'skip')).out).toMatch(/^skipped {3}45$/m)
   })
 
+  test('an import in slices that ends early does not say that nothing was changed', async () => {
+    const file = join(scratch(), 'slices.ndjson')
+    const lines = Array.from({ length: 100_001 }, (_, key) => `{"key":"${key}","term":"0","cmd":"0","data":""}\n`)
+    writeFileSync(file, [...lines, lines[0]].join(''))
+    // a database with data: an empty one is filled as a whole
+    await run('put', '200000', 'x')
+    const cut = await run('import', file, '--no-atomic')
+    expect([cut.code, cut.notes]).toEqual([4, expect.stringMatching(/; [1-9]\d* records before were imported\n$/)])
+    expect(Number((await run('count')).out)).toBeGreaterThan(1)
+  })
+
+  test('an export goes into a pipe that has a name, and does not take its place', async () => {
+    await run('put', '1', 'one')
+    const pipe = join(scratch(), 'pipe')
+    expect(spawnSync('mkfifo', [pipe]).status).toBe(0)
+    const read = readFile(pipe, 'utf8')
+    expect((await run('export', pipe, '--format', 'ndjson')).code).toBe(0)
+    expect(await read).toContain('"key":"1"')
+    expect(statSync(pipe).isFIFO()).toBe(true)
+  })
+
   test('a damaged file is refused and says where; a name that tells nothing needs --format', async () => {
     const directory = scratch()
     const bad = join(directory, 'bad.ndjson')
@@ -140,7 +163,15 @@ describe('the verbs', () => {
     const file = join(directory, 'file')
     writeFileSync(file, 'x')
     expect((await run('import', file)).notes).toContain('--format')
-    expect((await run('import', join(directory, 'absent.csv'))).code).toBe(2)
+    for (const args of [
+      ['import', join(directory, 'absent')],
+      ['put', '1', '--file', join(directory, 'absent')],
+      ['count', '--token-file', join(directory, 'absent')],
+    ])
+      expect(await run(...args)).toMatchObject({
+        code: 2,
+        notes: expect.stringMatching(/^kvidx: (--[a-z-]+: )?\S+\/absent cannot be read: there is no such file\n$/),
+      })
     const piped = await kvidx(['import', '-', '--format', 'csv', '--server', running.url], {
       input: 'key,term,cmd,data\n5,0,0,a\n',
     })

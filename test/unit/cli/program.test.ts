@@ -11,6 +11,11 @@ async function run(...args: string[]) {
 }
 
 describe('kvidx', () => {
+  test('help of a command within a command is its own', async () => {
+    const { code, out } = await run('help', 'backup', 'create')
+    expect([code, out]).toEqual([0, expect.stringMatching(/^Usage: kvidx backup create /)])
+  })
+
   test('alone, or asked for help, lists every command and the exit codes', async () => {
     for (const args of [[], ['help'], ['--help']]) {
       const { code, out } = await run(...args)
