@@ -61,7 +61,10 @@ export interface SidecarFlags {
 /** `kvidx run` holds an IPC channel to us, which closes when it dies, however it dies. */
 function parentGone(): Promise<void> {
   return new Promise(resolve => {
-    if (process.connected) process.once('disconnect', () => resolve())
+    if (!process.connected) return
+    process.once('disconnect', () => resolve())
+    // a start that fails must end the process, which a channel that is listened to keeps alive
+    process.channel?.unref()
   })
 }
 
