@@ -154,8 +154,8 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
     await maintained
     await database.close()
     // last: probes see the stop until it is done
-    if (running) await running.close()
-    else await operations.close()
+    await running?.close()
+    await operations.close()
     logger.info('stopped')
   }
   return {

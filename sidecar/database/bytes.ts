@@ -11,4 +11,14 @@ export class Bytes {
   get length(): number {
     return this.buffer.length
   }
+
+  /** Little-endian, one behind the other; returns the offset behind them. */
+  writeU64(offset: number, ...values: readonly bigint[]): number {
+    let at = offset
+    for (const value of values) {
+      this.view.setBigUint64(at, value, true)
+      at += 8
+    }
+    return at
+  }
 }

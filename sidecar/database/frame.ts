@@ -119,8 +119,7 @@ export class FrameBuilder {
   #add(kind: number, ...fields: bigint[]): void {
     const at = this.#reserve(1 + 8 * fields.length)
     this.#bytes.buffer[at] = kind
-    for (const [index, field] of fields.entries()) this.#bytes.view.setBigUint64(at + 1 + 8 * index, field, true)
-    this.#length = at + 1 + 8 * fields.length
+    this.#length = this.#bytes.writeU64(at + 1, ...fields)
     this.#count++
   }
 

@@ -58,30 +58,30 @@ export function writeOperation(target: Bytes, offset: number, operation: Operati
     case 'append':
     case 'prepend':
       buffer[at] = KIND[operation.op]
-      at = writeU64(target, at + 1, operation.key, operation.term, operation.cmd)
+      at = target.writeU64(at + 1, operation.key, operation.term, operation.cmd)
       return writeData(target, at, operation.data)
     case 'splice':
       buffer[at] = KIND.splice
-      at = writeU64(target, at + 1, operation.key, BigInt(operation.offset))
+      at = target.writeU64(at + 1, operation.key, BigInt(operation.offset))
       return writeData(target, at, operation.data)
     case 'remove':
       buffer[at] = KIND.remove
-      return writeU64(target, at + 1, operation.key)
+      return target.writeU64(at + 1, operation.key)
     case 'expiry': {
       const { expiry } = operation
       if (expiry && 'after' in expiry) at = writeAfter(target, at, expiry.after)
       buffer[at] = KIND.expiry
-      return writeU64(target, at + 1, operation.key, expiry && 'at' in expiry ? expiry.at : 0n)
+      return target.writeU64(at + 1, operation.key, expiry && 'at' in expiry ? expiry.at : 0n)
     }
     case 'removeRange':
       buffer[at] = KIND.removeRange
-      return writeU64(target, at + 1, operation.range.start, operation.range.end, 0n)
+      return target.writeU64(at + 1, operation.range.start, operation.range.end, 0n)
   }
 }
 
 function writeAfter(target: Bytes, offset: number, after: bigint): number {
   target.buffer[offset] = KIND.expiryAfter
-  return writeU64(target, offset + 1, after)
+  return target.writeU64(offset + 1, after)
 }
 
 function writeCondition(target: Bytes, offset: number, condition: Condition): number {
@@ -96,7 +96,7 @@ function writeCondition(target: Bytes, offset: number, condition: Condition): nu
   }
   if (condition.term !== undefined) {
     buffer[at] = KIND.ifTerm
-    at = writeU64(target, at + 1, condition.term)
+    at = target.writeU64(at + 1, condition.term)
   }
   return at
 }
@@ -104,15 +104,6 @@ function writeCondition(target: Bytes, offset: number, condition: Condition): nu
 function writeU32(target: Bytes, offset: number, value: number): number {
   target.view.setUint32(offset, value, true)
   return offset + 4
-}
-
-function writeU64(target: Bytes, offset: number, ...values: readonly bigint[]): number {
-  let at = offset
-  for (const value of values) {
-    target.view.setBigUint64(at, value, true)
-    at += 8
-  }
-  return at
 }
 
 /** Its length, and the data. */
@@ -264,13 +255,11 @@ export function encodeOperations(operations: readonly Operation[]): Buffer {
     CHANGE_FILE_HEADER + FRAME_HEADER + FRAME_TRAILER,
   )
   const body = new Bytes(size)
-  const { buffer } = body
+  const buffer = body.buffer.fill(0)
   changeFileHeader('operations').copy(buffer)
   const start = CHANGE_FILE_HEADER
-  buffer.fill(0, start, start + FRAME_HEADER)
   let at = start + FRAME_HEADER
   for (const operation of operations) at = writeOperation(body, at, operation)
-  buffer.fill(0, at, at + FRAME_TRAILER)
   at += FRAME_TRAILER
   buffer.writeUInt32LE(at - start - FRAME_PREFIX, start)
   buffer.writeUInt32LE(operations.length, start + 32)

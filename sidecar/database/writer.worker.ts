@@ -159,7 +159,7 @@ function commitFirst(group: readonly number[], requests: readonly WriteRequest[]
     type: 'committed',
     elapsed,
     ids,
-    state: new Uint8Array(encodeState(state)),
+    state: encodeState(state),
     verdicts: packVerdicts(verdicts, state.position),
   })
   trimLog()
@@ -170,7 +170,7 @@ function call(id: number, name: keyof WriterCalls, args: unknown): void {
   try {
     const value = calls[name](args as never, id)
     if (value instanceof Promise) yieldUntil(id, value)
-    else post({ type: 'result', id, value, state: new Uint8Array(encodeState(committer.state)) })
+    else post({ type: 'result', id, value, state: encodeState(committer.state) })
     if (name === 'close') port.close()
   } catch (error) {
     post({ type: 'failed', id, error: toPlain(error) })
@@ -184,7 +184,7 @@ function yieldUntil(id: number, work: Promise<unknown>): void {
   yielded = { id, waiting: backlog.splice(0) }
   work
     .then(
-      value => post({ type: 'result', id, value, state: new Uint8Array(encodeState(committer.state)) }),
+      value => post({ type: 'result', id, value, state: encodeState(committer.state) }),
       (error: unknown) => post({ type: 'failed', id, error: toPlain(error) }),
     )
     .finally(() => {

@@ -25,12 +25,12 @@ export interface RunningServers {
   readonly socketPath?: string
   /** Data port and socket: nothing new, requests under way finish. Health and metrics go on. */
   closeData(): Promise<void>
-  /** All of it. */
+  /** All of what was started here. */
   close(): Promise<void>
 }
 
 export interface StartOptions {
-  /** Started earlier, while the database was opening; `startServers` attaches the database and closes it with the rest. */
+  /** Started earlier, while the database was opening: `startServers` attaches the database, and whoever started it closes it. */
   readonly operations?: OperationsServer
   readonly clock?: Clock
   /** Backup and restore. */
@@ -113,8 +113,6 @@ export async function startServers(
     )
     listeners.push(tcp)
     if (socketPath !== undefined) listeners.push(await startSocket(contextFor(socketAccess), socketPath, fastPath))
-    // only now: where the data port cannot be opened, the probes are there to say why
-    if (options.operations) closing.unshift(() => operations.close())
     const host = data.host.includes(':') ? `[${data.host}]` : data.host
     return {
       dataAddress: `${certificate ? 'https' : 'http'}://${host}:${tcp.port}`,

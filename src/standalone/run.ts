@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { withDefaults } from '../api/v1alpha1/defaults.ts'
@@ -9,6 +9,7 @@ import { childEnvironment, DATABASE_VARIABLES } from '../common/environment.ts'
 import { launcherUrl } from '../common/worker-url.ts'
 import { configPaths, type StandalonePaths, standalonePaths } from './paths.ts'
 import type { DatabasePorts } from './ports.ts'
+import { replaceFile } from './replace-file.ts'
 import { BackupSchedules, scheduleMemory } from './schedules.ts'
 import { Supervisor } from './supervisor.ts'
 import { describe, type SidecarStatus, watchStatus } from './watch.ts'
@@ -191,12 +192,6 @@ function rememberLineage(
 
 function writeConfig(resource: KvidxDatabase, namespace: string, paths: StandalonePaths, memory: Memory): void {
   replaceFile(paths.config, renderSidecarConfig(sidecarConfig(configInput(resource, namespace, paths, memory))))
-}
-
-/** All or nothing: whoever reads it meanwhile, or after a disk was full, has the old content. */
-function replaceFile(path: string, content: string): void {
-  writeFileSync(`${path}.new`, content, { mode: 0o600 })
-  renameSync(`${path}.new`, path)
 }
 
 function configInput(

@@ -1,11 +1,12 @@
 import { spawn } from 'node:child_process'
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Cron } from 'croner'
 import type { DynamicConfig } from '../api/v1alpha1/sidecar-config.ts'
 import type { Clock } from '../common/clock.ts'
 import { childEnvironment } from '../common/environment.ts'
 import { formatBytes } from '../common/quantity.ts'
+import { replaceFile } from './replace-file.ts'
 
 type BackupConfig = NonNullable<DynamicConfig['backup']>
 type Schedule = BackupConfig['schedules'][number]
@@ -185,8 +186,7 @@ export class BackupSchedules {
   #remember(name: string, memory: ScheduleMemory): void {
     this.#memory = { ...this.#memory, [name]: memory }
     const { memoryFile } = this.#options
-    writeFileSync(`${memoryFile}.new`, `${JSON.stringify(this.#memory)}\n`, { mode: 0o600 })
-    renameSync(`${memoryFile}.new`, memoryFile)
+    replaceFile(memoryFile, `${JSON.stringify(this.#memory)}\n`)
   }
 }
 

@@ -20,10 +20,14 @@ export async function startS3(): Promise<RunningS3> {
 
 let buckets = 0
 
+function newBucket(server: RunningS3, name = `bucket-${++buckets}`): string {
+  mkdirSync(join(server.directory, name), { recursive: true })
+  return name
+}
+
 /** A store in a new bucket of the server. */
 export function s3StoreIn(server: RunningS3, options: Partial<S3StoreOptions> = {}): S3Store {
-  const bucket = options.bucket ?? `bucket-${++buckets}`
-  mkdirSync(join(server.directory, bucket), { recursive: true })
+  const bucket = newBucket(server, options.bucket)
   const { accessKeyId, secretAccessKey } = server
   return new S3Store({
     bucket,
@@ -39,8 +43,7 @@ export function s3StoreIn(server: RunningS3, options: Partial<S3StoreOptions> = 
 
 /** A destination in a new bucket of the server for the database `orders` below a root, whose credentials are put where it looks for them. */
 export function s3Destination(server: RunningS3, root: string): object {
-  const bucket = `bucket-${++buckets}`
-  mkdirSync(join(server.directory, bucket), { recursive: true })
+  const bucket = newBucket(server)
   const credentials = join(standalonePaths(root, 'default', 'orders').directory, 's3-credentials')
   mkdirSync(credentials, { recursive: true })
   for (const name of ['accessKeyId', 'secretAccessKey'] as const) writeFileSync(join(credentials, name), server[name])
