@@ -45,13 +45,15 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
   const serversConfig = serversConfigOf(live.current, options)
   // an open database that nobody can reach is not ready: its port is taken, say, or its tokens cannot be used
   let unserved: KvidxError | string | undefined = 'starting'
+  /** When it is tried again, Unix ms. */
+  let retryAt: number | undefined
   let served = false
   const operations = await OperationsServer.start(
     {
       ...serversConfig.operations,
       unserved: () => database.failure?.message ?? (unserved instanceof Error ? unserved.message : unserved),
       status: () => ({
-        ...statusOf(database, unserved),
+        ...statusOf(database, unserved, retryAt),
         ...maintenance.status(),
         ...protection.status(),
         ...(live.restartNeeded && { restartNeeded: true }),
@@ -86,6 +88,7 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
     onChange: (listener: () => void) => live.onChange(listener),
     failed: (error: KvidxError, retryIn: number | undefined) => {
       unserved = error
+      retryAt = retryIn === undefined ? undefined : clock.now() + retryIn
       logger.error(
         { err: error, code: error.code, details: error.details, ...(retryIn !== undefined && { retryIn }) },
         'the database cannot be served',
@@ -170,15 +173,20 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
   }
 }
 
-function statusOf(database: LocalDatabase, unserved: KvidxError | string | undefined): Record<string, unknown> {
+function statusOf(
+  database: LocalDatabase,
+  unserved: KvidxError | string | undefined,
+  retryAt: number | undefined,
+): Record<string, unknown> {
   const { report, recovery } = database
   const failure = database.failure ?? (unserved instanceof Error ? unserved : undefined)
+  const again = retryAt === undefined ? {} : { retryAt: new Date(retryAt).toISOString() }
   return {
     pid: process.pid,
     lifecycle: database.lifecycle,
     namespace: database.config.namespace,
     name: database.config.name,
-    ...(failure && { failure: { code: failure.code, message: failure.message, details: failure.details } }),
+    ...(failure && { failure: { code: failure.code, message: failure.message, details: failure.details, ...again } }),
     ...(report && { start: report }),
     ...(recovery && { recovery: shortened(recovery) }),
   }

@@ -15,8 +15,10 @@ const UNTIL_CHANGED: ReadonlySet<ErrorCode> = new Set([
 /** For what has nothing to do with the data (ports, sockets, tokens, certificates): it is mended from outside, with no word to us. */
 export const ALWAYS_AGAIN: ReadonlySet<ErrorCode> = new Set()
 
-/** Between attempts at what may mend itself (the disk, a port, a store, a file with keys), ms. */
+/** Between attempts at what may mend itself (the disk, a port, a store, a file with keys), at least, ms. */
 const RETRY = 10_000
+/** At most: an attempt that takes long, as a restore may, is made again after as long a pause. */
+const LONGEST_RETRY = 600_000
 
 export interface Attempts {
   readonly clock: Clock
@@ -26,7 +28,7 @@ export interface Attempts {
 }
 
 /**
- * Tries until it works: again when the configuration changes, and every 10 s where waiting may help. So a pod is healed by setting
+ * Tries until it works: again when the configuration changes, and from time to time where waiting may help. So a pod is healed by setting
  * `recovery.allowEmpty`, say, without a hand on the pod. Rejects with the last error once the signal is aborted.
  */
 export async function untilItWorks<T>(
@@ -43,12 +45,14 @@ export async function untilItWorks<T>(
     })
     const unregister = attempts.onChange(() => changed())
     const waiting = new AbortController()
+    const began = attempts.clock.monotonic()
     try {
       return await attempt()
     } catch (error) {
       const failure = asKvidxError(error)
       if (signal.aborted) throw failure
-      const retryIn = hopeless.has(failure.code) ? undefined : RETRY
+      const pauseFor = Math.min(Math.max(attempts.clock.monotonic() - began, RETRY), LONGEST_RETRY)
+      const retryIn = hopeless.has(failure.code) ? undefined : pauseFor
       attempts.failed(failure, retryIn)
       const stop = AbortSignal.any([signal, waiting.signal])
       const pause = attempts.clock.sleep(retryIn ?? Number.POSITIVE_INFINITY, stop).catch(() => {})

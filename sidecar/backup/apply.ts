@@ -73,7 +73,8 @@ export async function applyChanges(
   const { seq, time } = chain.until
   if (lost) {
     if (chain.exact && state.position.seq === seq) return ended(true)
-    if (chain.upToGap) return ended(false)
+    // a key may still come: what it opens is no gap
+    if (chain.upToGap && lost.code !== 'wrong_encryption_key') return ended(false)
     throw unreachable(lost, damaged, state)
   }
   if (seq !== undefined && state.position.seq !== seq) throw gap(chain, state.position.seq + 1n, seq)

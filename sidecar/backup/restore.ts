@@ -1,5 +1,5 @@
 import { mkdir, readdir, statfs } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { KvidxError } from '../../src/common/errors.ts'
 import { failpoint } from '../../src/common/failpoint.ts'
 import type { DatabaseState, EpochRecord } from '../database/database.ts'
@@ -68,7 +68,7 @@ export async function stageRestore(context: FileContext, chain: Chain, options: 
     throw new KvidxError('volume_not_empty', `${directory} is not empty; a restore needs a new directory`, {
       path: directory,
     })
-  await checkSpace(chain, directory)
+  await checkSpace(chain, dirname(directory))
   const { engine, tuning } = options
   const writer = await openWriter({ kind: engine, directory, tuning: fillTuning(engine, tuning) })
   let restored: Restored
@@ -148,14 +148,15 @@ export function estimateBytes(chain: Chain): number {
   return Math.max(size(manifest), size(base))
 }
 
-async function checkSpace(chain: Chain, directory: string): Promise<void> {
+/** @param path names the place for as long as it is tried again */
+async function checkSpace(chain: Chain, path: string): Promise<void> {
   const needed = Math.ceil(estimateBytes(chain) * SPACE_FACTOR)
-  const { bavail, bsize } = await statfs(directory)
+  const { bavail, bsize } = await statfs(path)
   const free = bavail * bsize
   if (free < needed)
-    throw new KvidxError(
-      'insufficient_space',
-      `the restore needs ${needed} bytes free at ${directory}, there are ${free}`,
-      { needed, free, path: directory },
-    )
+    throw new KvidxError('insufficient_space', `the restore needs ${needed} bytes free at ${path}, there are ${free}`, {
+      needed,
+      free,
+      path,
+    })
 }

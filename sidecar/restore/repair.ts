@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { mkdir, rm } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { Clock } from '../../src/common/clock.ts'
@@ -13,15 +13,22 @@ import { ENGINE_FILE, engineOptions } from '../database/session.ts'
 import { rememberedEpochs } from '../volume/epoch-history.ts'
 import type { VolumeLayout } from '../volume/layout.ts'
 import { type RecoveryNote, shortened } from '../volume/recovery-note.ts'
-import { swapIn } from '../volume/swap.ts'
+import { removeStaged, swapIn } from '../volume/swap.ts'
 import { type Filled, type FillProgress, type FillTask, FillThread, type RestoreFrom } from './fill.ts'
 
 /** Older good backups that are tried when newer ones do not restore. */
 const OLDER_BACKUPS = 5
-/** These say that the store could not be asked, not that it has nothing. */
-const UNASKED: readonly string[] = ['store_unreachable', 'store_denied', 'cancelled']
+const NO_ROOM: readonly string[] = ['no_space', 'insufficient_space']
+/** These say nothing of what the store has: an older state would be a loss for no reason. */
+const UNASKED: readonly string[] = [
+  ...NO_ROOM,
+  'store_unreachable',
+  'store_denied',
+  'wrong_encryption_key',
+  'cancelled',
+]
 /** What is mended from outside, with no word to us: a Secret may come after the pod. */
-const LATER: readonly string[] = [...UNASKED, 'invalid_parameter', 'wrong_encryption_key']
+const LATER: readonly string[] = [...UNASKED, 'invalid_parameter']
 
 export interface RepairOptions {
   readonly config: () => DatabaseConfig
@@ -54,7 +61,9 @@ export function repairOf(options: RepairOptions): Repair {
       if (LATER.includes(error.code))
         throw new KvidxError(
           error.code,
-          `the database is damaged (${damage.message}) and waits for its backups: ${error.message}`,
+          `the database is damaged (${damage.message}) and waits for ${NO_ROOM.includes(error.code) ? 'space' : 'its backups'}: ${error.message}`,
+          error.details,
+          error,
         )
       throw stopped(damage, options.config(), `${onCorruption} did not work: ${error.message}`, error)
     } finally {
@@ -142,7 +151,7 @@ async function restore(
       }))
     } catch (thrown) {
       const error = asKvidxError(thrown)
-      if (UNASKED.includes(error.code) || error.code === 'insufficient_space') throw error
+      if (UNASKED.includes(error.code)) throw error
       log.error({ err: error, from }, 'this state of the backups does not restore')
       first ??= error
     }
@@ -175,7 +184,8 @@ async function replaceBy(
   const directory = join(layout.staging, id)
   await mkdir(directory, { mode: 0o700 })
   try {
-    const thread = await FillThread.start(taskOf(engineOptions(options.config(), directory), clock.now()), progress)
+    const task = taskOf(engineOptions(options.config(), directory), clock.now())
+    const thread = await FillThread.start(task, progress)
     let filled: Filled
     try {
       filled = await thread.filled(signal)
@@ -184,12 +194,14 @@ async function replaceBy(
     }
     let note: RecoveryNote | undefined
     await swapIn(layout, id, 'damaged', clock.now(), quarantine => {
-      note = noteOf(filled, damage, quarantine, clock.now())
+      // an older backup may be whole, and is yet not all that the store has
+      const complete = filled.complete && !(task.kind === 'restore' && task.from.kind === 'backup')
+      note = noteOf({ ...filled, complete }, damage, quarantine, clock.now())
       return `${JSON.stringify(note, undefined, 2)}\n`
     })
     return note as unknown as RecoveryNote
   } finally {
-    await rm(directory, { recursive: true, force: true })
+    await removeStaged(layout, id)
   }
 }
 

@@ -1,14 +1,27 @@
 import { createHash } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statfsSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname, join } from 'node:path'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { formatDigest } from '../../../sidecar/database/digest.ts'
 import type { EngineKind } from '../../../sidecar/engine/engine.ts'
 import { readConfigFile } from '../../../sidecar/settings.ts'
 import type { SidecarConfig } from '../../../src/api/v1alpha1/sidecar-config.ts'
 import { standalonePaths } from '../../../src/standalone/paths.ts'
-import { sidecarHere, temporaryDirectory } from '../../support/sidecar-here.ts'
-import { remove, startRunning } from '../backup/running.ts'
+import { type SidecarHere, sidecarHere, temporaryDirectory } from '../../support/sidecar-here.ts'
+import { canMount, smallVolume } from '../../support/small-volume.ts'
+import { type Running, remove, startRunning } from '../backup/running.ts'
 import { s3Binary, s3Destination, startS3 } from '../backup/s3-server.ts'
 import { kvidx } from '../cli/harness.ts'
 
@@ -306,6 +319,120 @@ describe.each<EngineKind>(['LMDB', 'RocksDB', 'SQLite'])('damaged files, %s, wit
   })
 })
 
+/** RestoreLatest on the volume of a sidecar that was stopped, with its backup store. */
+function repairing(running: Running): Promise<SidecarHere> {
+  return sidecarHere({
+    directory: running.data,
+    spec: policy('RestoreLatest'),
+    edit: config => {
+      const { backup } = readConfigFile(running.configFile).dynamic
+      return { ...config, dynamic: { ...config.dynamic, backup } } as SidecarConfig
+    },
+  })
+}
+
+test('RestoreLatest takes an older backup for a damaged one, and says that this is not all', {
+  timeout: 60_000,
+}, async () => {
+  const running = await startRunning()
+  onTestFinished(() => remove(running))
+  const backUp = async (name: string) => {
+    const made = await kvidx(['backup', 'create', name, '--server', running.url, '--output', 'json'])
+    expect([made.code, made.notes]).toEqual([0, ''])
+  }
+  await fill(running.url)
+  await backUp('older')
+  const { digest } = running.sidecar.database.state
+  await running.put(7, 'only in the newer')
+  await backUp('newer')
+  await running.stop()
+  flipBits(join(running.data, 'db'), 500)
+  const files = readdirSync(running.backups, { recursive: true, encoding: 'utf8' })
+  const records = files.find(path => path.endsWith('-newer/records.kvidx.zst')) as string
+  damage(join(running.backups, records), bytes => bytes.fill(0, bytes.length / 2))
+  const { sidecar, status } = await repairing(running)
+  await sidecar.serving
+  expect((await status()).recovery).toMatchObject({ action: 'Restored', reached: `1.${RECORDS}`, complete: false })
+  expect(sidecar.database.state.digest).toBe(digest)
+  await sidecar.stop()
+})
+
+describe('RestoreLatest waits', () => {
+  test('for encryption keys that come later, and takes no older state meanwhile', { timeout: 120_000 }, async () => {
+    const root = temporaryDirectory()
+    const keys = join(standalonePaths(root, 'default', 'orders').directory, 'encryption')
+    mkdirSync(keys, { recursive: true })
+    writeFileSync(join(keys, 'old'), Buffer.alloc(32, 1))
+    writeFileSync(join(keys, 'new'), Buffer.alloc(32, 2))
+    const start = async (keyId: string) => {
+      const spec = { security: { encryption: { secretRef: { name: 'keys' }, keyId } } }
+      const running = await startRunning({ root, spec, backup: { continuous: { enabled: true, interval: '100ms' } } })
+      onTestFinished(() => running.stop())
+      return running
+    }
+    const first = await start('old')
+    await fill(first.url)
+    const made = await kvidx(['backup', 'create', 'base', '--server', first.url, '--output', 'json'])
+    expect([made.code, made.notes]).toEqual([0, ''])
+    await first.stop()
+    const second = await start('new')
+    await second.put(7, 'behind the backup')
+    const { digest } = second.sidecar.database.state
+    await second.stop()
+    flipBits(join(second.data, 'db'), 500)
+
+    const taken = readFileSync(join(keys, 'new'))
+    rmSync(join(keys, 'new'))
+    const { sidecar, status } = await repairing(second)
+    await vi.waitFor(async () => expect((await status()).failure?.code).toBe('invalid_parameter'), patience)
+    expect((await status()).failure).toMatchObject({
+      message: expect.stringMatching(/is damaged .*and waits for its backups: .*'new' is not in/s),
+      retryAt: expect.stringMatching(/^20/),
+    })
+    // some key is there, but not the one of the changes
+    writeFileSync(join(keys, 'new'), Buffer.alloc(32, 3))
+    await vi.waitFor(async () => expect((await status()).failure?.code).toBe('wrong_encryption_key'), patience)
+    expect((await status()).failure.message).toMatch(/waits for its backups: .*changes\/.*is encrypted with key/s)
+    writeFileSync(join(keys, 'other'), taken)
+    await sidecar.serving
+    expect((await status()).recovery).toMatchObject({ action: 'Restored', complete: true })
+    expect(sidecar.database.state.digest).toBe(digest)
+    await sidecar.stop()
+  })
+
+  const LARGE = 100_000
+  test.skipIf(!canMount).each([
+    ['the backup itself', 'insufficient_space', 0, 100],
+    ['what came behind the backup', 'no_space', 100, 0],
+  ] as const)('for space: %s does not fit', { timeout: 120_000 }, async (_, code, later, before) => {
+    const root = temporaryDirectory()
+    const { data } = standalonePaths(root, 'default', 'orders')
+    mkdirSync(dirname(data), { recursive: true })
+    symlinkSync(smallVolume(64), data)
+    const running = await startRunning({ root, backup: { continuous: { enabled: true, interval: '100ms' } } })
+    onTestFinished(() => running.stop())
+    for (let key = 0; key < before; key++) await running.put(key, 'x'.repeat(LARGE))
+    const made = await kvidx(['backup', 'create', 'base', '--server', running.url, '--output', 'json'])
+    expect([made.code, made.notes]).toEqual([0, ''])
+    for (let key = 0; key < later; key++) await running.put(key, 'y'.repeat(LARGE))
+    const { digest } = running.sidecar.database.state
+    await running.stop()
+    flipBits(join(data, 'db'), 500)
+    const { bavail, bsize } = statfsSync(data)
+    const filler = join(realpathSync(data), '..', 'filler')
+    writeFileSync(filler, Buffer.alloc(bavail * bsize - 5 * 1024 * 1024))
+    const { sidecar, status } = await repairing(running)
+    await vi.waitFor(async () => expect((await status()).failure?.code).toBe(code), patience)
+    expect((await status()).failure.message).toMatch(/is damaged .*and waits for space: /s)
+    expect(readdirSync(join(data, 'quarantine'))).toEqual([])
+    rmSync(filler)
+    await sidecar.serving
+    expect((await status()).recovery).toMatchObject({ action: 'Restored', complete: true })
+    expect(sidecar.database.state.digest).toBe(digest)
+    await sidecar.stop()
+  })
+})
+
 describe.skipIf(!s3Binary)('damaged files, with backups on an S3 server', () => {
   test('RestoreLatest waits for credentials that are mended from outside', { timeout: 120_000 }, async () => {
     const server = await startS3()
@@ -322,14 +449,7 @@ describe.skipIf(!s3Binary)('damaged files, with backups on an S3 server', () => 
     flipBits(join(running.data, 'db'), 500)
     const credentials = join(standalonePaths(root, 'default', 'orders').directory, 's3-credentials', 'secretAccessKey')
     writeFileSync(credentials, 'wrong')
-    const { sidecar, status } = await sidecarHere({
-      directory: running.data,
-      spec: policy('RestoreLatest'),
-      edit: config => {
-        const { backup } = readConfigFile(running.configFile).dynamic
-        return { ...config, dynamic: { ...config.dynamic, backup } } as SidecarConfig
-      },
-    })
+    const { sidecar, status } = await repairing(running)
     await vi.waitFor(async () => expect((await status()).failure?.code).toBe('store_denied'), patience)
     expect((await status()).failure.message).toMatch(/is damaged .*and waits for its backups: /s)
     writeFileSync(credentials, server.secretAccessKey)
