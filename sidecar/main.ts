@@ -108,7 +108,14 @@ export async function startSidecar(options: SidecarOptions, clock: Clock = syste
     }
     await maintenance.start(report)
     const servers = await untilItWorks(
-      () => startServers(database, serversConfig, logger, { operations, clock, services: protection.services, policy }),
+      () =>
+        startServers(database, serversConfig, logger, {
+          operations,
+          clock,
+          board: database.board,
+          services: protection.services,
+          policy,
+        }),
       attempts,
       stopping.signal,
       ALWAYS_AGAIN,

@@ -110,6 +110,10 @@ export class LocalDatabase implements Database {
     this.layout = volumeLayout(config.dataDirectory)
     this.#clock = clock
     this.#log = log
+    this.board.onChange = (reason, message) => {
+      if (message === undefined) log.info({ reason }, 'no longer degraded by this')
+      else log.warn({ reason, cause: message }, 'degraded')
+    }
   }
 
   get config(): DatabaseConfig {

@@ -2,6 +2,7 @@ import { Gauge, Registry } from 'prom-client'
 import { registerProcessMetrics } from '../../src/common/process-metrics.ts'
 import type { Database } from '../database/database.ts'
 import type { EngineFigures } from '../engine/engine.ts'
+import type { CertificateValidity } from './certificate-validity.ts'
 
 /** How an exchange ended: 2xx and 3xx, 4xx, 5xx, or without anybody to answer to. */
 export type Outcome = 'ok' | 'rejected' | 'failed' | 'aborted'
@@ -32,6 +33,8 @@ export interface FiguresSource {
  */
 export class ServerMetrics {
   readonly registry = new Registry()
+  /** What the data port serves with; undefined: without TLS, or not yet. */
+  certificate: CertificateValidity | undefined
   readonly #operations = new Map<string, Map<Outcome, Histogram>>()
   readonly #errors = new Map<string, number>()
 
@@ -134,6 +137,17 @@ export class ServerMetrics {
     gauge('kvidx_fragmentation_ratio', 'Free pages to all pages, 0 to 1', () => source.figures?.fragmentation)
     gauge('kvidx_ready', '1 when this process can serve its role', open =>
       open.ready && unserved?.() === undefined ? 1 : 0,
+    )
+    const seconds = (ms: number | undefined) => (ms === undefined ? undefined : ms / 1000)
+    gauge(
+      'kvidx_tls_certificate_not_before_timestamp_seconds',
+      'From when on the TLS certificate of the data port is valid',
+      () => seconds(this.certificate?.notBefore),
+    )
+    gauge(
+      'kvidx_tls_certificate_not_after_timestamp_seconds',
+      'When the TLS certificate of the data port expires',
+      () => seconds(this.certificate?.notAfter),
     )
     new Gauge({
       name: 'kvidx_health_state',

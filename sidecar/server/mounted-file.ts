@@ -29,14 +29,15 @@ export class MountedFiles {
     this.#load(await this.#read())
   }
 
-  /** Looks every `interval` milliseconds until stop. */
-  watch(clock: Clock, interval: number): void {
+  /** Looks every `interval` milliseconds until stop. @param looked called after each look */
+  watch(clock: Clock, interval: number, looked = () => {}): void {
     const stopping = new AbortController()
     this.#stopped = () => stopping.abort()
     const loop = async (): Promise<void> => {
       while (!stopping.signal.aborted) {
         await clock.sleep(interval, stopping.signal)
         await this.look()
+        looked()
       }
     }
     loop().catch((error: unknown) => {

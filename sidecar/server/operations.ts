@@ -141,6 +141,7 @@ export class OperationsServer {
       figures: this.#figures.figures,
       started: this.#started,
       unready: this.#unready,
+      certificate: this.metrics.certificate,
       further: this.#options.status?.() ?? {},
     })
   }

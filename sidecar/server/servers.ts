@@ -4,8 +4,10 @@ import { dirname } from 'node:path'
 import { type Clock, systemClock } from '../../src/common/clock.ts'
 import { KvidxError } from '../../src/common/errors.ts'
 import type { Database } from '../database/database.ts'
+import type { HealthBoard } from '../database/health.ts'
 import { type Access, loopbackAccess, socketAccess, tokenAccess } from './access.ts'
 import { Budget } from './budget.ts'
+import { type CertificateValidity, showValidity } from './certificate-validity.ts'
 import { DEFAULT_LIMITS, isLoopback, type ServersConfig } from './config.ts'
 import { DataListener } from './data-listener.ts'
 import type { ListenerContext } from './exchange.ts'
@@ -33,6 +35,8 @@ export interface StartOptions {
   /** Started earlier, while the database was opening: `startServers` attaches the database, and whoever started it closes it. */
   readonly operations?: OperationsServer
   readonly clock?: Clock
+  /** Where a certificate shows that clients refuse. */
+  readonly board?: HealthBoard
   /** Backup and restore. */
   readonly services?: AdminServices
   readonly policy?: LogPolicy
@@ -73,13 +77,22 @@ export async function startServers(
       closing.push(() => tokens.stop())
     }
     const certificate = data.tls && (await ServerCertificate.open(data.tls, log))
-    if (certificate) {
-      certificate.files.watch(clock, interval)
-      closing.push(() => certificate.files.stop())
-    }
     const operations = options.operations ?? (await OperationsServer.start(config.operations, log))
     operations.attach(database)
     if (!options.operations) closing.push(() => operations.close())
+    if (certificate) {
+      const show = (validity: CertificateValidity | undefined): void => {
+        operations.metrics.certificate = validity
+        if (options.board) showValidity(options.board, validity, clock.now())
+      }
+      show(certificate.validity)
+      // also when its files are as they were: time passes
+      certificate.files.watch(clock, interval, () => show(certificate.validity))
+      closing.push(() => {
+        certificate.files.stop()
+        show(undefined)
+      })
+    }
 
     const limits = { ...DEFAULT_LIMITS, ...config.limits }
     const stopping = new AbortController()

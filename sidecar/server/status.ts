@@ -2,6 +2,7 @@ import type { Database } from '../database/database.ts'
 import { formatDigest } from '../database/digest.ts'
 import { formatPosition } from '../database/position.ts'
 import type { EngineFigures } from '../engine/engine.ts'
+import type { CertificateValidity } from './certificate-validity.ts'
 
 export interface StatusInput {
   readonly database: Database | undefined
@@ -10,11 +11,13 @@ export interface StatusInput {
   readonly started: number
   /** Why clients are not served; undefined: they are. */
   readonly unready: string | undefined
+  readonly certificate: CertificateValidity | undefined
   readonly further: Readonly<Record<string, unknown>>
 }
 
 /** The document of `/status`: no records, no changes. u64 become decimal strings when it is written. */
-export function statusDocument({ database, figures, started, unready, further }: StatusInput): Record<string, unknown> {
+export function statusDocument(input: StatusInput): Record<string, unknown> {
+  const { database, figures, started, unready, certificate, further } = input
   if (!database) return { state: 'Starting', ready: false, started, message: unready, ...further }
   const { state } = database
   return {
@@ -38,6 +41,13 @@ export function statusDocument({ database, figures, started, unready, further }:
     },
     storage: figures ?? null,
     tasks: database.tasks,
+    ...(certificate && {
+      certificate: {
+        subject: certificate.subject,
+        notBefore: new Date(certificate.notBefore).toISOString(),
+        notAfter: new Date(certificate.notAfter).toISOString(),
+      },
+    }),
     ...further,
   }
 }

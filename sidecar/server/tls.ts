@@ -1,5 +1,7 @@
+import { X509Certificate } from 'node:crypto'
 import { createSecureContext, type SecureContextOptions } from 'node:tls'
 import { KvidxError } from '../../src/common/errors.ts'
+import { type CertificateValidity, validityOf } from './certificate-validity.ts'
 import type { TlsFiles } from './config.ts'
 import type { Log } from './log.ts'
 import { MountedFiles } from './mounted-file.ts'
@@ -8,6 +10,7 @@ import { MountedFiles } from './mounted-file.ts'
 export class ServerCertificate {
   readonly files: MountedFiles
   #options: SecureContextOptions = {}
+  #validity: CertificateValidity | undefined
   #onChange: ((options: SecureContextOptions) => void) | undefined
 
   private constructor(paths: TlsFiles, log: Log) {
@@ -25,6 +28,7 @@ export class ServerCertificate {
         }
         try {
           createSecureContext(options)
+          this.#validity = validityOf(new X509Certificate(options.cert as Buffer))
         } catch (error) {
           // between two renames the certificate and the key may be of different pairs
           throw new KvidxError(
@@ -50,6 +54,10 @@ export class ServerCertificate {
 
   get options(): SecureContextOptions {
     return this.#options
+  }
+
+  get validity(): CertificateValidity | undefined {
+    return this.#validity
   }
 
   onChange(listener: (options: SecureContextOptions) => void): void {

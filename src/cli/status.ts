@@ -51,6 +51,7 @@ interface Status {
     readonly daysUntilFull?: number
     readonly quarantine?: { readonly entries: number; readonly bytes: number }
   }
+  readonly certificate?: { readonly subject: string; readonly notAfter: string }
   readonly tasks?: readonly TaskState[]
   readonly backup?: {
     readonly lastSuccessful?: BackupLine
@@ -125,6 +126,7 @@ export function statusText(status: Status, now: number): string {
       quarantine: volume.quarantine?.entries
         ? `${volume.quarantine.entries} entries, ${size(volume.quarantine.bytes)} (kvidx quarantine list)`
         : undefined,
+      certificate: status.certificate && `${status.certificate.subject}, until ${status.certificate.notAfter}`,
       backup: backup && (last(backup.lastSuccessful, backup.lastSuccessful?.completedAt) ?? 'none yet'),
       verified: backup && (last(backup.lastVerified, backup.lastVerified?.verifiedAt) ?? 'none yet'),
       'backup failed': failed && `${last(failed, failed.completedAt)}: ${failed.error ?? 'reason unknown'}`,

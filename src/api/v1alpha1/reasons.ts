@@ -158,7 +158,7 @@ export const REASONS = {
   // EngineHealthy
   Healthy: { message: 'All is well', todo: '', severity: 'Normal' },
   Degraded: {
-    message: 'The engine is slower or larger than it should be: {causes}',
+    message: 'It serves, and not all is as it should be: {causes}',
     todo: '',
     severity: 'Warning',
     runbook: 'degraded',

@@ -1,4 +1,4 @@
-import { execFileSync, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -6,6 +6,7 @@ import { connect } from 'node:tls'
 import { Agent, request } from 'undici'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { startServers } from '../../../sidecar/server/servers.ts'
+import { certificatePair as pair } from './certificate-pair.ts'
 import { call, silent, startForTest } from './harness.ts'
 
 const TOKENS = { read: 'read-token-0123456789', write: 'write-token-0123456789', admin: 'admin-token-0123456789' }
@@ -173,17 +174,6 @@ describe('the Unix socket', () => {
 })
 
 describe('TLS', () => {
-  const pair = (name: string, directory: string) => {
-    const [cert, key] = [join(directory, 'tls.crt'), join(directory, 'tls.key')]
-    execFileSync(
-      'openssl',
-      `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=${name} -addext subjectAltName=IP:127.0.0.1 -keyout ${key} -out ${cert}`.split(
-        ' ',
-      ),
-      { stdio: 'pipe' },
-    )
-    return { certFile: cert, keyFile: key }
-  }
   const subject = (url: string): Promise<string> =>
     new Promise((resolve, reject) => {
       const { port, hostname } = new URL(url)
