@@ -44,7 +44,9 @@ export interface BackupStatus {
   readonly failures: number
 }
 
+/** How often the store is read, and how soon again where that failed, ms. */
 const CATALOG_INTERVAL = 10 * 60_000
+const CATALOG_RETRY = 60_000
 
 /** What is known of the backups: jobs tell how they ended, and the store is read now and then where this process can reach it. */
 export class BackupBoard {
@@ -62,6 +64,8 @@ export class BackupBoard {
   #failures = 0
   #reading: Promise<void> = Promise.resolve()
   #following = new AbortController()
+  /** The store has something new. */
+  #news = new AbortController()
 
   constructor(
     clock: Clock,
@@ -91,6 +95,8 @@ export class BackupBoard {
       this.#successful = line
       if (line.verification === 'Verified') this.#verified = line
       if (line.type === 'Full') this.#continuous()?.noteFull()
+      // a Full opens the recovery window, and what reached the store ends what was said of it
+      if (line.type === 'Full' || this.#catalog?.error !== undefined) this.#news.abort()
     } else {
       this.#failed = { ...line, completedAt: line.completedAt ?? new Date(this.#clock.now()).toISOString() }
       this.#failures++
@@ -113,7 +119,7 @@ export class BackupBoard {
     }
   }
 
-  /** Reads the store now and every ten minutes; undefined: no longer. */
+  /** Reads the store now, every ten minutes, and when it has something new; undefined: no longer. */
   follow(settings: StoreSettings | undefined, home: () => Home): void {
     this.#following.abort()
     if (!settings) return
@@ -121,8 +127,11 @@ export class BackupBoard {
     const { signal } = this.#following
     const loop = async () => {
       while (!signal.aborted) {
+        this.#news = new AbortController()
+        const next = AbortSignal.any([signal, this.#news.signal])
         await this.#read(settings, home(), signal)
-        await this.#clock.sleep(CATALOG_INTERVAL, signal).catch(() => {})
+        const wait = this.#catalog?.error === undefined ? CATALOG_INTERVAL : CATALOG_RETRY
+        await this.#clock.sleep(wait, next).catch(() => {})
       }
     }
     this.#reading = loop()
@@ -213,8 +222,9 @@ export class BackupBoard {
     } catch (thrown) {
       if (signal.aborted) return
       const error = thrown instanceof Error ? thrown.message : String(thrown)
+      const known = this.#catalog?.error === error
       this.#catalog = { time, backups: 0, segments: 0, ...this.#catalog, error }
-      this.#log.warn({ err: thrown }, 'the backup store cannot be read')
+      if (!known) this.#log.warn({ err: thrown }, 'the backup store cannot be read')
     }
   }
 

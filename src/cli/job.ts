@@ -1,5 +1,6 @@
 import { writeFileSync } from 'node:fs'
 import { Command, Option } from 'commander'
+import { manualName, scheduledName } from '../../sidecar/job/names.ts'
 import type { DynamicConfig, SidecarConfig } from '../api/v1alpha1/sidecar-config.ts'
 import { systemClock } from '../common/clock.ts'
 import { environment } from '../common/environment.ts'
@@ -58,11 +59,13 @@ function backupJob(io: Io): Command {
     .option('--slot <time>', 'when the schedule was due (RFC 3339); a retry has the same')
     .addOption(new Option('--type <type>', 'kind of backup').choices(['Full', 'Incremental']))
     .option('--verify', 'restore it for trial and compare with what the database recorded')
-    .action((flags: BackupJobFlags) =>
-      run(flags, io, async ({ config, backup, context, client, signal }) => {
+    .action((flags: BackupJobFlags) => {
+      const slot = flags.slot === undefined ? systemClock.now() : timeFlag(flags.slot, '--slot')
+      const named = ({ static: { name } }: SidecarConfig) =>
+        flags.name ??
+        (flags.schedule === undefined ? manualName(name, slot) : scheduledName(name, flags.schedule, slot))
+      const work = async ({ config, backup, context, client, signal, finish }: JobParts) => {
         const { runBackupJob } = await import('../../sidecar/job/backup-job.ts')
-        const { manualName, scheduledName } = await import('../../sidecar/job/names.ts')
-        const { name: database } = config.static
         const schedule = backup.schedules.find(candidate => candidate.name === flags.schedule)
         if (flags.schedule !== undefined && !schedule && flags.type === undefined)
           throw new KvidxError('invalid_parameter', `--schedule: there is no schedule '${flags.schedule}'`, {
@@ -73,10 +76,7 @@ function backupJob(io: Io): Command {
           throw new KvidxError('invalid_parameter', 'a VolumeSnapshot is made by Kubernetes, not by this job', {
             field: '--type',
           })
-        const slot = flags.slot === undefined ? systemClock.now() : timeFlag(flags.slot, '--slot')
-        const name =
-          flags.name ??
-          (flags.schedule === undefined ? manualName(database, slot) : scheduledName(database, flags.schedule, slot))
+        const name = named(config)
         let told = false
         const result = await withScratch(flags.scratch, scratch =>
           runBackupJob(
@@ -98,10 +98,12 @@ function backupJob(io: Io): Command {
             },
           ),
         )
-        await finish(io, flags, result)
+        await finish(result)
         if (result.phase !== 'Completed' || signal.aborted) throw resultError(result)
-      }),
-    )
+      }
+      const { schedule } = flags
+      return run(flags, io, work, config => ({ kind: 'backup', name: named(config), ...(schedule && { schedule }) }))
+    })
 }
 
 function verifyJob(io: Io): Command {
@@ -111,7 +113,7 @@ function verifyJob(io: Io): Command {
     .option('--all', 'every backup')
     .option('--newest', 'the newest backup')
     .action((flags: JobFlags & { readonly name?: string; readonly all?: true; readonly newest?: true }) =>
-      run(flags, io, async ({ context, client, home }) => {
+      run(flags, io, async ({ context, client, home, finish }) => {
         const { readLineage } = await import('../../sidecar/backup/catalog.ts')
         const { runVerifyJob } = await import('../../sidecar/job/verify-job.ts')
         const { pickBackup } = await import('./backup-list.ts')
@@ -130,7 +132,7 @@ function verifyJob(io: Io): Command {
             if (result.result !== 'Verified' && result.result !== 'Consistent') failed.push(result.name)
           }
         })
-        await finish(io, flags, { phase: failed.length === 0 ? 'Completed' : 'Failed', results })
+        await finish({ phase: failed.length === 0 ? 'Completed' : 'Failed', results })
         if (failed.length > 0) throw new KvidxError('backup_corrupt', `not sound: ${failed.join(', ')}`)
       }),
     )
@@ -141,7 +143,7 @@ function pruneJob(io: Io): Command {
     .description('remove what retention does not keep')
     .option('--dry-run', 'only say what would go')
     .action((flags: JobFlags & { readonly dryRun?: true }) =>
-      run(flags, io, async ({ backup, context, home }) => {
+      run(flags, io, async ({ backup, context, home, finish }) => {
         const { readLineage } = await import('../../sidecar/backup/catalog.ts')
         const { planPrune, prune } = await import('../../sidecar/backup/prune.ts')
         const { pruneResult } = await import('../../sidecar/job/prune-result.ts')
@@ -155,7 +157,7 @@ function pruneJob(io: Io): Command {
         const dryRun = flags.dryRun === true
         const byStore = managedBy === 'Store'
         const result = dryRun || byStore ? undefined : await prune(context.store, plan, context.signal)
-        await finish(io, flags, { ...pruneResult(plan, context.store.location, { byStore, dryRun, result }) })
+        await finish({ ...pruneResult(plan, context.store.location, { byStore, dryRun, result }) })
       }),
     )
 }
@@ -165,14 +167,14 @@ function deleteJob(io: Io): Command {
     .description('remove one backup; refused while an increment continues it')
     .requiredOption('--name <name>', 'this backup')
     .action((flags: JobFlags & { readonly name: string }) =>
-      run(flags, io, async ({ context, home }) => {
+      run(flags, io, async ({ context, home, finish }) => {
         const { readLineage } = await import('../../sidecar/backup/catalog.ts')
         const { removeBackup } = await import('../../sidecar/backup/prune.ts')
         const catalog = await readLineage(context.store, home, context.signal)
         const backup = catalog.backups.find(candidate => candidate.name === flags.name)
         // gone already is what was asked for: a retry must not fail
         const bytes = backup ? await removeBackup(context.store, catalog, backup, context.signal) : 0
-        await finish(io, flags, { phase: 'Completed', name: flags.name, found: backup !== undefined, bytes })
+        await finish({ phase: 'Completed', name: flags.name, found: backup !== undefined, bytes })
       }),
     )
 }
@@ -180,8 +182,9 @@ function deleteJob(io: Io): Command {
 function drillJob(io: Io): Command {
   return withJob(new Command('drill'))
     .description('restore a random moment of the recovery window for trial')
-    .action((flags: JobFlags) =>
-      run(flags, io, async ({ settings, context, home, client, signal, config }) => {
+    .action((flags: JobFlags) => {
+      const startedAt = new Date(systemClock.now()).toISOString()
+      const work = async ({ settings, context, home, client, signal, config, finish }: JobParts) => {
         const { runDrill } = await import('../../sidecar/job/drill-job.ts')
         const { verifyNewIncrements } = await import('../../sidecar/job/increments.ts')
         const { engine } = config.static
@@ -190,10 +193,12 @@ function drillJob(io: Io): Command {
           await verifyNewIncrements(context, client, home, { scratch, engine }),
         ])
         await client.report(result).catch(() => undefined)
-        await finish(io, flags, { ...result, ...(increments.length > 0 && { increments }) })
+        await finish({ ...result, ...(increments.length > 0 && { increments }) })
         if (result.phase !== 'Completed') throw resultError(result)
-      }),
-    )
+      }
+      const ended = () => ({ startedAt, completedAt: new Date(systemClock.now()).toISOString() })
+      return run(flags, io, work, () => ({ kind: 'drill', ...ended() }))
+    })
 }
 
 function restoreJob(io: Io): Command {
@@ -220,14 +225,14 @@ function catalogJob(io: Io): Command {
   return withJob(new Command('catalog'))
     .description('print a line for each backup in the store, of all lineages of the database')
     .action((flags: JobFlags) =>
-      run(flags, io, async ({ context, home }) => {
+      run(flags, io, async ({ context, home, finish }) => {
         const { readCatalog } = await import('../../sidecar/backup/catalog.ts')
         const { catalogEntries } = await import('../../sidecar/job/catalog-job.ts')
         const catalogs = await readCatalog(context.store, home, context.signal)
         const entries = catalogEntries(catalogs, context.store.location)
         for (const entry of entries) await write(io.output, `${JSON.stringify(entry)}\n`)
         const damaged = catalogs.flatMap(({ damaged }) => damaged.map(({ key, error }) => ({ key, code: error.code })))
-        await finish(io, flags, { phase: 'Completed', backups: entries.length, damaged })
+        await finish({ phase: 'Completed', backups: entries.length, damaged })
       }),
     )
 }
@@ -260,29 +265,51 @@ interface JobParts {
   readonly client: import('../../sidecar/job/database-client.ts').DatabaseClient
   readonly home: import('../../sidecar/backup/layout.ts').Home
   readonly signal: AbortSignal
+  /** Says how it ended. */
+  readonly finish: (result: object) => Promise<void>
 }
 
-/** As `begin`; what fails before the work could tell of itself gets a result line, too. */
-async function run(flags: JobFlags, io: Io, work: (parts: JobParts) => Promise<void>): Promise<void> {
-  let begun = false
+/**
+ * As `begin`; what fails before the work could tell of itself gets a result line, too, and with `what` the database hears of it.
+ * @param what members of the report
+ */
+async function run(
+  flags: JobFlags,
+  io: Io,
+  work: (parts: JobParts) => Promise<void>,
+  what?: (config: SidecarConfig) => object,
+): Promise<void> {
+  let told = false
+  const tell = async (result: object) => {
+    told = true
+    await finish(io, flags, result)
+  }
+  const failed = async (thrown: unknown, report?: (failure: object) => Promise<void>) => {
+    if (told) return
+    const { failureOf } = await import('../../sidecar/job/backup-job.ts')
+    const { code, message } = failureOf(thrown)
+    const failure = { phase: 'Failed', error: message, code }
+    await report?.(failure).catch(() => undefined)
+    await tell(failure)
+  }
   stepBack()
   try {
-    await begin(flags, parts => {
-      begun = true
-      return work(parts)
-    })
+    await begin(flags, tell, work, (thrown, client, config) =>
+      failed(thrown, what && (failure => client.report({ ...what(config), ...failure }))),
+    )
   } catch (thrown) {
-    if (!begun) {
-      const { failureOf } = await import('../../sidecar/job/backup-job.ts')
-      const { code, message } = failureOf(thrown)
-      await finish(io, flags, { phase: 'Failed', error: message, code })
-    }
+    await failed(thrown)
     throw thrown
   }
 }
 
-/** Store and database of the configuration, opened and closed. */
-async function begin(flags: JobFlags, work: (parts: JobParts) => Promise<void>): Promise<void> {
+/** Store and database of the configuration, opened and closed. `failed` hears of what went wrong once the database could be asked. */
+async function begin(
+  flags: JobFlags,
+  finish: JobParts['finish'],
+  work: (parts: JobParts) => Promise<void>,
+  failed: (thrown: unknown, client: JobParts['client'], config: SidecarConfig) => Promise<void>,
+): Promise<void> {
   const { readConfigFile } = await import('../../sidecar/settings.ts')
   const { configuredStore, openStore } = await import('../../sidecar/backup/store/settings.ts')
   const { DatabaseClient } = await import('../../sidecar/job/database-client.ts')
@@ -296,19 +323,26 @@ async function begin(flags: JobFlags, work: (parts: JobParts) => Promise<void>):
     throw new KvidxError('invalid_parameter', `${file}: the database has no backup block`, { field: 'backup' })
   const settings = configuredStore(backup)
   const interrupt = interruptible()
+  const { signal } = interrupt
+  const inStore = async (client: JobParts['client']) => {
+    const opened = await openStore(settings, systemClock)
+    try {
+      const { lineage } = await client.source()
+      const { namespace, name } = config.static
+      const context = { ...opened, clock: systemClock, software: SOFTWARE, signal }
+      const home = { namespace, database: name, lineage }
+      await work({ config, backup, settings, context, client, home, signal, finish })
+    } finally {
+      await opened.store.close()
+    }
+  }
   try {
     await connected(flags, async caller => {
-      const opened = await openStore(settings, systemClock)
-      try {
-        const client = new DatabaseClient(caller as ConstructorParameters<typeof DatabaseClient>[0])
-        const { lineage } = await client.source()
-        const { namespace, name } = config.static
-        const context = { ...opened, clock: systemClock, software: SOFTWARE, signal: interrupt.signal }
-        const home = { namespace, database: name, lineage }
-        await work({ config, backup, settings, context, client, home, signal: interrupt.signal })
-      } finally {
-        await opened.store.close()
-      }
+      const client = new DatabaseClient(caller as ConstructorParameters<typeof DatabaseClient>[0])
+      await inStore(client).catch(async (thrown: unknown) => {
+        await failed(thrown, client, config)
+        throw thrown
+      })
     })
   } finally {
     interrupt.end()

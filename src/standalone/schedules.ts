@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { mkdirSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Cron } from 'croner'
 import type { DynamicConfig } from '../api/v1alpha1/sidecar-config.ts'
@@ -11,9 +11,10 @@ import { replaceFile } from './replace-file.ts'
 type BackupConfig = NonNullable<DynamicConfig['backup']>
 type Schedule = BackupConfig['schedules'][number]
 
-/** When a schedule was last done, and with what success. Unix ms. */
+/** When a schedule was last due, and how that ended. Unix ms. */
 export interface ScheduleMemory {
   readonly slot: number
+  /** Absent: nothing ran; the schedule counts from here on. */
   readonly succeeded?: boolean
 }
 
@@ -35,6 +36,11 @@ export interface SchedulesOptions {
 /** Looked at so often, ms: a laptop that slept notices within this time. */
 const TICK = 1000
 const DRILL = 'drill'
+/** A run that failed is repeated after so long, then after twice that, and so on, ms. */
+const FIRST_RETRY = 60_000
+const LONGEST_RETRY = 30 * 60_000
+/** A slot that is further ahead of the clock was remembered under a wrong one, ms. */
+const AHEAD = 60_000
 
 /**
  * The newest slot of a schedule that is due at `now` and not done yet; undefined: none. A slot older than the deadline is given up. Pure.
@@ -58,6 +64,9 @@ export class BackupSchedules {
   readonly #options: SchedulesOptions
   readonly #stopping = new AbortController()
   #memory: Record<string, ScheduleMemory>
+  /** Of runs that failed: when, by the monotonic clock, they are repeated. */
+  readonly #retries = new Map<string, { readonly slot: number; readonly at: number; readonly delay: number }>()
+  #complaint = ''
   #loop: Promise<void> | undefined
 
   constructor(options: SchedulesOptions) {
@@ -77,7 +86,6 @@ export class BackupSchedules {
   async #run(): Promise<void> {
     const { backup, clock, print } = this.#options
     const { signal } = this.#stopping
-    mkdirSync(this.#options.scratch, { recursive: true, mode: 0o700 })
     for (const schedule of backup.schedules)
       if (schedule.type === 'VolumeSnapshot')
         print(`schedule ${schedule.name}: a VolumeSnapshot needs Kubernetes; it is left out here`)
@@ -97,12 +105,37 @@ export class BackupSchedules {
     const { backup, clock } = this.#options
     if (schedule.suspend || schedule.type === 'VolumeSnapshot') return undefined
     const now = clock.now()
-    const done = this.#memory[schedule.name]
-    if (done) return dueSlot(schedule.schedule, backup.timeZone, done.slot, now, schedule.startingDeadline)
+    const done = this.#done(schedule.name, now)
     // changes that are shipped are worth nothing without a Full to replay them on
-    if (schedule.type === 'Full' && backup.continuous.enabled && Object.keys(this.#memory).length === 0) return now
-    this.#remember(schedule.name, { slot: now })
-    return undefined
+    const first = backup.continuous.enabled && schedule === this.#firstFull()
+    if (!done || (first && done.succeeded === undefined)) {
+      if (first) return now
+      this.#remember(schedule.name, { slot: now })
+      return undefined
+    }
+    const slot = dueSlot(schedule.schedule, backup.timeZone, done.slot, now, schedule.startingDeadline)
+    if (slot !== undefined || done.succeeded !== false) return slot
+    // the same slot is the same name: what an attempt has stored is taken by the next one
+    if (!first && now - done.slot > schedule.startingDeadline) return undefined
+    return clock.monotonic() >= (this.#retries.get(schedule.name)?.at ?? 0) ? done.slot : undefined
+  }
+
+  /** The schedule that makes the first Full, as long as none has succeeded. */
+  #firstFull(): Schedule | undefined {
+    const fulls = this.#options.backup.schedules.filter(({ type, suspend }) => type === 'Full' && !suspend)
+    return fulls.some(({ name }) => this.#memory[name]?.succeeded) ? undefined : fulls[0]
+  }
+
+  /** What is remembered. After a clock that was ahead was put right, nothing would be due until it is there again. */
+  #done(name: string, now: number): ScheduleMemory | undefined {
+    const done = this.#memory[name]
+    if (!done || done.slot <= now + AHEAD) return done
+    this.#options.print(
+      `schedule ${name}: it ran for ${new Date(done.slot).toISOString()}, which is still to come; it counts from now on`,
+    )
+    const corrected = { ...done, slot: now }
+    this.#remember(name, corrected)
+    return corrected
   }
 
   async #backup(schedule: Schedule, slot: number): Promise<void> {
@@ -115,24 +148,36 @@ export class BackupSchedules {
     if (this.#stopping.signal.aborted) return
     this.#remember(schedule.name, { slot, succeeded })
     if (!succeeded) {
+      this.#retryLater(schedule.name, slot, result.code)
       print(`backup ${schedule.name} failed: ${result.error ?? 'the job gave no result'}`)
       return
     }
+    this.#retries.delete(schedule.name)
     const what = `${result.type} at ${result.position}, ${result.records} records, ${formatBytes(Number(result.storedBytes))}${result.slices === undefined ? '' : `, read in ${result.slices} key slices`}`
     const why = result.fallback === undefined ? '' : ` (instead of an increment: ${result.fallback})`
     print(`backup ${result.name}: ${what}, ${String(result.verification).toLowerCase()}, ${seconds} s${why}`)
     if (schedule.type === 'Full') {
       const pruned = await this.#job(['prune'], schedule.timeout)
+      if (pruned.phase !== 'Completed' && !this.#stopping.signal.aborted)
+        print(`prune failed: ${pruned.error ?? 'the job gave no result'}`)
       const removed = Array.isArray(pruned.removed) ? pruned.removed : []
       if (removed.length > 0) print(`prune: ${removed.length} backups removed`)
     }
+  }
+
+  #retryLater(name: string, slot: number, code: unknown): void {
+    const before = this.#retries.get(name)
+    // what is stored and does not hold is what the next attempt would take
+    const first = code === 'backup_corrupt' ? Number.POSITIVE_INFINITY : FIRST_RETRY
+    const delay = before?.slot === slot ? Math.min(before.delay * 2, LONGEST_RETRY) : first
+    this.#retries.set(name, { slot, at: this.#options.clock.monotonic() + delay, delay })
   }
 
   async #drill(): Promise<void> {
     const { backup, clock, print } = this.#options
     const { drill, timeZone } = backup
     if (!drill || drill.suspend || this.#stopping.signal.aborted) return
-    const done = this.#memory[DRILL]
+    const done = this.#done(DRILL, clock.now())
     const slot = done && dueSlot(drill.schedule, timeZone, done.slot, clock.now(), 3_600_000)
     if (!done) this.#remember(DRILL, { slot: clock.now() })
     if (slot === undefined) return
@@ -185,8 +230,16 @@ export class BackupSchedules {
 
   #remember(name: string, memory: ScheduleMemory): void {
     this.#memory = { ...this.#memory, [name]: memory }
-    const { memoryFile } = this.#options
-    replaceFile(memoryFile, `${JSON.stringify(this.#memory)}\n`)
+    const { memoryFile, print } = this.#options
+    try {
+      replaceFile(memoryFile, `${JSON.stringify(this.#memory)}\n`)
+      this.#complaint = ''
+    } catch (error) {
+      // a full disk, say: it is known until the end of this program
+      const { message } = error as Error
+      if (message !== this.#complaint) print(`what its schedules did cannot be remembered: ${message}`)
+      this.#complaint = message
+    }
   }
 }
 
