@@ -1,11 +1,14 @@
-import { mkdirSync, readFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { lockVolume } from '../../sidecar/volume/lock.ts'
 import { withDefaults } from '../api/v1alpha1/defaults.ts'
 import type { KvidxDatabase } from '../api/v1alpha1/kvidx-database.ts'
 import { renderSidecarConfig, type SidecarConfigInput, sidecarConfig } from '../api/v1alpha1/sidecar-config.ts'
 import type { Clock } from '../common/clock.ts'
 import { childEnvironment, DATABASE_VARIABLES } from '../common/environment.ts'
+import { KvidxError } from '../common/errors.ts'
 import { launcherUrl } from '../common/worker-url.ts'
 import { configPaths, type StandalonePaths, standalonePaths } from './paths.ts'
 import type { DatabasePorts } from './ports.ts'
@@ -67,6 +70,7 @@ export function runStandalone(databases: readonly KvidxDatabase[], options: RunO
       // a backup under way needs its database
       await Promise.all(running.map(entry => entry.schedules?.stop()))
       await Promise.all(running.map(entry => entry.supervisor.stop()))
+      for (const { release } of running) release()
     },
     kill() {
       for (const entry of running) entry.supervisor.kill()
@@ -80,10 +84,15 @@ function startOne(
   options: RunOptions,
   clock: Clock,
   signal: AbortSignal,
-): { database: RunningDatabase; supervisor: Supervisor; schedules: BackupSchedules | undefined } {
+): {
+  database: RunningDatabase
+  supervisor: Supervisor
+  schedules: BackupSchedules | undefined
+  release: () => void
+} {
   const { name } = resource.metadata
   const namespace = resource.metadata.namespace ?? 'default'
-  const paths = standalonePaths(options.root, namespace, name)
+  const { paths, release } = ownPaths(standalonePaths(options.root, namespace, name))
   const ports = options.ports[index]
   if (!ports) throw new TypeError(`no ports for ${name}`)
   const socket = Buffer.byteLength(paths.socket) <= SOCKET_PATH_LIMIT ? paths.socket : undefined
@@ -168,7 +177,21 @@ function startOne(
       print: line => options.print(`${label}: ${line}`),
     })
   schedules?.start()
-  return { database, supervisor, schedules }
+  return { database, supervisor, schedules, release }
+}
+
+/** The configuration of a database that another `kvidx run` serves is left to that one: its engine process takes up what is written there. */
+function ownPaths(paths: StandalonePaths): { paths: StandalonePaths; release: () => void } {
+  try {
+    mkdirSync(paths.directory, { recursive: true, mode: 0o700 })
+    const { release } = lockVolume(join(paths.directory, 'run.lock'), hostname())
+    return { paths, release }
+  } catch (error) {
+    // what hinders here hinders the start, and is said there
+    if (!(error instanceof KvidxError)) return { paths, release() {} }
+    const config = join(paths.directory, `config-${process.pid}.json`)
+    return { paths: { ...paths, config }, release: () => rmSync(config, { force: true }) }
+  }
 }
 
 /** As a client on this machine reaches it. */

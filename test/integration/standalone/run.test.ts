@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { createServer as createTcpServer } from 'node:net'
 import { join } from 'node:path'
@@ -164,12 +164,21 @@ describe('kvidx run', { timeout: 3 * PATIENCE }, () => {
   test('a data directory that another process has is waited for, and its holder named', async () => {
     const first = run(database('orders'))
     await first.line(/orders: ready/)
-    const second = run(database('orders'), { directory: first.directory })
+    const config = join(first.directory, 'kvidx/default/orders/config.json')
+    const configured = readFileSync(config, 'utf8')
+    const second = run(database('orders', '  monitoring: { logLevel: Debug }'), { directory: first.directory })
     expect(await second.line(/orders: not ready: /)).toMatch(
       /lock is held by \S+ \(process \d+, since .*\); waiting for it/,
     )
+    // the first one's process takes up what is written there
+    expect(readFileSync(config, 'utf8')).toBe(configured)
     first.child.kill('SIGTERM')
     await second.line(/orders: ready/)
+    const log = () => readFileSync(join(first.directory, 'kvidx/default/orders/sidecar.log'), 'utf8')
+    await expect.poll(log).toMatch(/"level":"debug"/)
+    second.child.kill('SIGTERM')
+    await second.ended
+    expect(readdirSync(join(config, '..')).filter(file => file.startsWith('config'))).toEqual(['config.json'])
   })
 
   test('a database that cannot even be prepared, logged or remembered is no reason for the others not to run', async () => {
