@@ -1,3 +1,4 @@
+import { watchFile } from 'node:fs'
 import { resolve } from 'node:path'
 import { Command } from 'commander'
 import { environment } from '../common/environment.ts'
@@ -50,6 +51,13 @@ export function runCommand(): Command {
           `--host: others reach ${host}, so it needs tokens: --token-dir names a directory with the files read, write and admin`,
           { field: '--host' },
         )
+      const encrypted = databases.find(({ spec }) => spec.security?.tls)
+      if (encrypted && !isLoopback(host))
+        throw new KvidxError(
+          'invalid_parameter',
+          `${encrypted.metadata.name}: spec.security.tls: kvidx run speaks plain HTTP, also to ${host}; let a proxy on this machine end TLS, or use kvidx sidecar with --tls-dir`,
+          { field: 'spec.security.tls' },
+        )
       const first = {
         data: portFlag(flags.dataPort, '--data-port') ?? environment.read('KVIDX_DATA_PORT') ?? 7400,
         ops: portFlag(flags.opsPort, '--ops-port') ?? environment.read('KVIDX_OPS_PORT') ?? 8080,
@@ -74,7 +82,15 @@ export function runCommand(): Command {
         print(
           `${namespace}/${name}: data ${dataAddress}/v1  operations ${opsAddress}/status${socket ? `  socket ${socket}` : ''}`,
         )
+      if (encrypted)
+        print(`${encrypted.metadata.name}: spec.security.tls is left out here: plain HTTP, on this machine only`)
       print('Ctrl-C stops')
+      for (const file of flags.file)
+        watchFile(file, { persistent: false, interval: 2000 }, (now, before) => {
+          // being read is a change, too
+          if (now.mtimeMs !== before.mtimeMs)
+            print(`${file} was changed; it is read at the start: stop with Ctrl-C and start again`)
+        })
       await waitForSignal()
       print('stopping')
       void waitForSignal(SECOND_SIGNAL).then(() => {

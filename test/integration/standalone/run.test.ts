@@ -105,6 +105,21 @@ describe('kvidx run', { timeout: 3 * PATIENCE }, () => {
     expect(out()).toContain('--host: others reach 0.0.0.0, so it needs tokens: --token-dir')
   })
 
+  test('TLS, which it does not speak, is refused where others would reach it in the clear', async () => {
+    const manifest = database('orders', '  security: { tls: { secretRef: { name: orders-tls } } }')
+    const reached = run(manifest, { args: ['--host', '0.0.0.0', '--token-dir', temporaryDirectory()] })
+    expect(await reached.ended).toBe(2)
+    expect(reached.out()).toContain('orders: spec.security.tls: kvidx run speaks plain HTTP, also to 0.0.0.0')
+    await run(manifest).line(/^orders: spec.security.tls is left out here/m)
+  })
+
+  test('an edit of the manifest while it runs is told to need a new start', async () => {
+    const { directory, line } = run(database('orders'))
+    await line(/orders: ready/)
+    writeFileSync(join(directory, 'manifest.yaml'), database('orders', '  recovery: { onCorruption: RestoreLatest }'))
+    await line(/manifest.yaml was changed; it is read at the start: stop with Ctrl-C and start again/)
+  })
+
   test('two databases run side by side; one whose tokens cannot be used says why and is not ready', async () => {
     const directory = temporaryDirectory()
     const tokens = join(directory, 'tokens')
