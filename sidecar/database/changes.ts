@@ -1,5 +1,6 @@
 import { KvidxError } from '../../src/common/errors.ts'
-import type { LocalDatabase } from './local-database.ts'
+import type { DatabaseConfig } from './config.ts'
+import type { DatabaseState, EpochRecord } from './database.ts'
 import type { Position } from './operation.ts'
 import { ancestry, formatPosition, isAncestor } from './position.ts'
 import type { Session } from './session.ts'
@@ -8,12 +9,20 @@ const CHUNK_BYTES = 1024 * 1024
 /** With Normal and Off a follower asks for a sync at most this often. */
 const SYNC_INTERVAL = 1000
 
+/** What a follower looks at of the database, from one read of the log to the next. */
+interface Followed {
+  readonly config: DatabaseConfig
+  readonly state: DatabaseState
+  readonly epochs: readonly EpochRecord[]
+  subscribe(listener: (state: DatabaseState) => void): () => void
+}
+
 /**
  * Frames behind `since`, whole ones, only such as survive a power loss. Errors: log_trimmed when the log begins later, conflict when `since`
  * lies on another branch or ahead of the database.
  */
 export async function* followChanges(
-  database: LocalDatabase,
+  database: Followed,
   session: Session,
   since: Position,
   follow: boolean,
@@ -48,7 +57,7 @@ export async function* followChanges(
   }
 }
 
-function checkStart(database: LocalDatabase, since: Position): void {
+function checkStart(database: Followed, since: Position): void {
   const { position, logBase } = database.state
   const known = database.epochs.some(record => record.epoch === since.epoch)
   // 0.0 is the beginning of everything
@@ -73,13 +82,13 @@ function checkStart(database: LocalDatabase, since: Position): void {
 }
 
 /** The last seq that is known to be on the disk. */
-async function durableSeq(session: Session, database: LocalDatabase): Promise<bigint> {
+async function durableSeq(session: Session, database: Followed): Promise<bigint> {
   const { seq } = database.state.position
   if (database.config.tuning.syncMode !== 'Full') await session.writer.call('flush', {})
   return seq
 }
 
-function nextCommit(database: LocalDatabase, after: bigint, signal: AbortSignal): Promise<void> {
+function nextCommit(database: Followed, after: bigint, signal: AbortSignal): Promise<void> {
   return new Promise(resolve => {
     let timer: NodeJS.Timeout | undefined
     const done = () => {

@@ -1,7 +1,7 @@
 import type { EngineFigures, EngineShare, IntegrityReport, KeyRange } from '../engine/engine.ts'
 import type { ScanOptions } from './database.ts'
 import type { PackedChunk } from './packed-stream.ts'
-import type { PlainError } from './writer-protocol.ts'
+import type { PlainError } from './plain-error.ts'
 
 /** What goes between the servers' thread and a reader's thread. */
 

@@ -6,6 +6,7 @@ import type { EngineSnapshot } from '../engine/engine.ts'
 import { openReader } from '../engine/open.ts'
 import type { DatabaseState } from './database.ts'
 import { packStretch } from './packed-stream.ts'
+import { toPlain } from './plain-error.ts'
 import type { FromReader, ReaderCalls, ReaderData, SnapshotCalls, ToReader } from './reader-protocol.ts'
 import {
   countStored,
@@ -18,7 +19,6 @@ import {
   totalsOf,
 } from './record-stream.ts'
 import { decodeState, EMPTY_STATE, META } from './state.ts'
-import { toPlain } from './writer-protocol.ts'
 
 /** A reader's thread: scans, exports, counts and checks, beside the thread that answers requests. */
 

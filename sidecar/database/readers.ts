@@ -4,9 +4,9 @@ import { workerUrl } from '../../src/common/worker-url.ts'
 import type { EngineShare } from '../engine/engine.ts'
 import type { DatabaseState } from './database.ts'
 import { isPacked, type PackLane, packedStream } from './packed-stream.ts'
+import { fromPlain } from './plain-error.ts'
 import type { FromReader, ReaderCalls, SnapshotCalls, StreamSpec, ToReader } from './reader-protocol.ts'
 import { decodeState, EMPTY_STATE } from './state.ts'
-import { fromPlain } from './writer-protocol.ts'
 
 type Listener = (message: FromReader | KvidxError) => void
 type ProgressListener = (done: number, total: number) => void

@@ -5,7 +5,7 @@ import { syncTree } from '../backup/sync-tree.ts'
 import type { EngineOptions } from '../engine/engine.ts'
 import type { EpochRecord, StreamFormat } from './database.ts'
 import type { Position } from './operation.ts'
-import { fromPlain, type PlainError } from './writer-protocol.ts'
+import { fromPlain, type PlainError } from './plain-error.ts'
 
 export interface StagedData {
   /** `directory` is the staging directory; it exists and is empty. */

@@ -5,9 +5,9 @@ import type { StoredRecord, WriteTransaction } from '../engine/engine.ts'
 import { openWriter } from '../engine/open.ts'
 import { createDecoder } from '../format/decode.ts'
 import { digestOfRecord, reduceDigest } from './digest.ts'
+import { toPlain } from './plain-error.ts'
 import type { FromStaged, StagedData, ToStaged } from './staged.ts'
 import { encodeEpochs, encodeState, META } from './state.ts'
-import { toPlain } from './writer-protocol.ts'
 
 /** Builds a whole database beside the running one, from a stream of records. */
 

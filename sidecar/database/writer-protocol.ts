@@ -1,4 +1,4 @@
-import { asKvidxError, type ErrorCode, KvidxError } from '../../src/common/errors.ts'
+import { KvidxError } from '../../src/common/errors.ts'
 import type { EngineOptions, EngineShare } from '../engine/engine.ts'
 import { Bytes } from './bytes.ts'
 import type { CommitLimits, Verdict } from './committer.ts'
@@ -6,6 +6,7 @@ import type { EpochRecord } from './database.ts'
 import { readDigest, writeDigest } from './digest.ts'
 import type { OperationOutcome, Position, WriteRequest } from './operation.ts'
 import { operationSize, readOperations, writeOperation } from './operation-codec.ts'
+import { fromPlain, type PlainError, toPlain } from './plain-error.ts'
 import type { ScanTotals } from './reader-protocol.ts'
 
 /** What goes between the servers' thread and the writer's thread. */
@@ -87,12 +88,6 @@ export type ToWriter =
   | { readonly type: 'call'; readonly id: number; readonly name: CallName; readonly args: unknown }
   | { readonly type: 'cancel'; readonly id: number }
 
-export interface PlainError {
-  readonly code: ErrorCode
-  readonly message: string
-  readonly details: Readonly<Record<string, unknown>>
-}
-
 export type FromWriter =
   | WriterOpened
   /** One group, and the state after it. */
@@ -108,15 +103,6 @@ export type FromWriter =
   | { readonly type: 'progress'; readonly id: number; readonly done: number; readonly total: number }
   | { readonly type: 'result'; readonly id: number; readonly value: unknown; readonly state: Uint8Array }
   | { readonly type: 'failed'; readonly id: number; readonly error: PlainError }
-
-export function toPlain(error: unknown): PlainError {
-  const { code, message, details } = asKvidxError(error)
-  return { code, message, details }
-}
-
-export function fromPlain(plain: PlainError): KvidxError {
-  return new KvidxError(plain.code, plain.message, plain.details)
-}
 
 export function packRequests(requests: readonly WriteRequest[]): Uint8Array<ArrayBuffer> {
   let size = 0

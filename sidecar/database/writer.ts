@@ -6,11 +6,11 @@ import { holdEngine } from '../engine/open.ts'
 import type { DatabaseState, EpochRecord } from './database.ts'
 import type { WriteRequest, WriteResult, WriteTiming } from './operation.ts'
 import { operationSize } from './operation-codec.ts'
+import { fromPlain } from './plain-error.ts'
 import { decodeState, EMPTY_STATE } from './state.ts'
 import {
   type CallName,
   type FromWriter,
-  fromPlain,
   packRequests,
   type ToWriter,
   unpackVerdicts,

@@ -8,6 +8,7 @@ import type { EpochRecord } from './database.ts'
 import { reduceDigest } from './digest.ts'
 import { headerOf } from './frame.ts'
 import type { WriteRequest } from './operation.ts'
+import { toPlain } from './plain-error.ts'
 import { formatPosition, parsePosition } from './position.ts'
 import type { ScanTotals } from './reader-protocol.ts'
 import { totalsOf } from './record-stream.ts'
@@ -17,7 +18,6 @@ import {
   type FromWriter,
   packVerdicts,
   type ToWriter,
-  toPlain,
   unpackRequests,
   type WriterCalls,
   type WriterData,

@@ -1,6 +1,6 @@
 import { BINARY_HEADER, BINARY_MAGIC, BINARY_RECORD, BINARY_VERSION } from './binary-writer.ts'
-import type { DecodeOptions, Decoder, OnRecord } from './decode.ts'
 import { dataTooLarge, invalidBody } from './decode-error.ts'
+import type { DecodeOptions, Decoder, OnRecord } from './decoder.ts'
 
 /** kvidxkit's BINARY export. The reserved field is ignored, as the library does; the count must fit exactly, which the library does not ask. */
 export class BinaryDecoder implements Decoder {

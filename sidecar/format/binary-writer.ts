@@ -1,5 +1,5 @@
 import { KvidxError } from '../../src/common/errors.ts'
-import type { RecordWriter } from './encode.ts'
+import type { RecordWriter } from './record-writer.ts'
 
 /** `00 4B 56 45 56 49 44 58`: what kvidxkit writes (its own name, misspelt). */
 export const BINARY_MAGIC = Uint8Array.of(0x00, 0x4b, 0x56, 0x45, 0x56, 0x49, 0x44, 0x58)

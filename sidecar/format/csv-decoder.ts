@@ -1,6 +1,6 @@
 import { ByteCollector } from './byte-collector.ts'
-import type { DecodeOptions, Decoder, OnRecord } from './decode.ts'
 import { dataTooLarge, invalidBody, showByte } from './decode-error.ts'
+import type { DecodeOptions, Decoder, OnRecord } from './decoder.ts'
 
 const COMMA = 0x2c
 const QUOTE = 0x22

@@ -1,5 +1,5 @@
-import type { RecordWriter } from './encode.ts'
 import { MAX_DECIMAL } from './output-buffer.ts'
+import type { RecordWriter } from './record-writer.ts'
 import { ascii } from './text.ts'
 
 const ROW_OVERHEAD = 8 + 3 * MAX_DECIMAL

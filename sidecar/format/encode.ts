@@ -6,6 +6,7 @@ import { csvWriter } from './csv-writer.ts'
 import { jsonWriter } from './json-writer.ts'
 import { ndjsonWriter } from './ndjson-writer.ts'
 import { OutputBuffer } from './output-buffer.ts'
+import type { RecordWriter } from './record-writer.ts'
 
 /** Bytes after which a consumer should take what is there: large enough for few messages, small enough for many readers. */
 export const ENCODER_CHUNK = 256 * 1024
@@ -21,13 +22,6 @@ export interface EncodeOptions {
   readonly count?: number
   /** Bytes of one buffer; default ENCODER_CHUNK. */
   readonly chunkSize?: number
-}
-
-/** How one format writes; the buffer is shared with the encoder. */
-export interface RecordWriter {
-  header(out: OutputBuffer): void
-  record(out: OutputBuffer, record: StoredRecord): void
-  footer(out: OutputBuffer): void
 }
 
 /** Encodes records into large buffers: `header`, then `append` for each, taking what has gathered from time to time, then `footer`. */

@@ -1,5 +1,5 @@
-import type { DecodeOptions, Decoder, OnRecord } from './decode.ts'
 import { dataTooLarge, invalidBody } from './decode-error.ts'
+import type { DecodeOptions, Decoder, OnRecord } from './decoder.ts'
 import { JsonTokens, TOKEN, type TokenSink } from './json-tokens.ts'
 
 const FORMAT = 'kvidx-json'

@@ -1,5 +1,5 @@
-import type { RecordWriter } from './encode.ts'
 import { MAX_DECIMAL, type OutputBuffer } from './output-buffer.ts'
+import type { RecordWriter } from './record-writer.ts'
 import { ascii } from './text.ts'
 
 const HEADER = ascii('{"format":"kvidx-json","version":1,"entries":[')

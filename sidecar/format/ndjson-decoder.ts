@@ -1,6 +1,6 @@
 import { ByteCollector } from './byte-collector.ts'
-import type { DecodeOptions, Decoder, OnRecord } from './decode.ts'
 import { dataTooLarge, invalidBody } from './decode-error.ts'
+import type { DecodeOptions, Decoder, OnRecord } from './decoder.ts'
 
 /** Room for names, integers and spaces beside the data. */
 const LINE_OVERHEAD = 1024

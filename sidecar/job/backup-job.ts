@@ -1,4 +1,4 @@
-import { asKvidxError, KvidxError } from '../../src/common/errors.ts'
+import { KvidxError } from '../../src/common/errors.ts'
 import {
   type BackupContext,
   type BackupResult,
@@ -16,6 +16,7 @@ import { verifyBackup } from '../backup/verify.ts'
 import { describeStored } from './catalog-job.ts'
 import type { DatabaseClient, SourceInfo } from './database-client.ts'
 import { type JudgedIncrement, verifyNewIncrements } from './increments.ts'
+import { failureOf, type JobProgress } from './job-report.ts'
 
 export interface BackupJobRequest {
   readonly name: string
@@ -30,9 +31,6 @@ export interface BackupJobRequest {
   /** Directory for the scratch engine; exists. */
   readonly scratch: string
 }
-
-/** How far it is; `total` undefined while it is not known. */
-export type JobProgress = (stage: string, done: number, total?: number) => void
 
 /** One line of JSON for whoever started the job. */
 export interface BackupJobResult {
@@ -123,12 +121,6 @@ export async function runBackupJob(
   // a name that was refused is no backup that failed
   if (result.code !== 'backup_exists') await client.report({ kind: 'backup', ...result }).catch(() => undefined)
   return result
-}
-
-/** Any failure with a code. */
-export function failureOf(thrown: unknown): { code: string; message: string } {
-  if (thrown instanceof Error && thrown.name === 'Unreachable') return { code: 'unreachable', message: thrown.message }
-  return asKvidxError(thrown)
 }
 
 export function verificationError(backup: Backup, verification: NonNullable<Backup['verification']>): KvidxError {

@@ -10,8 +10,8 @@ import { formatDigest } from '../database/digest.ts'
 import { parsePosition } from '../database/position.ts'
 import type { EngineKind } from '../engine/engine.ts'
 import { FillThread } from '../restore/fill.ts'
-import { failureOf, type JobProgress } from './backup-job.ts'
 import type { DatabaseClient } from './database-client.ts'
+import { failureOf, type JobProgress } from './job-report.ts'
 
 export interface DrillResult {
   readonly kind: 'drill'

@@ -4,8 +4,8 @@ import type { Home } from '../backup/layout.ts'
 import type { Verification } from '../backup/verification.ts'
 import { verifyIncrements } from '../backup/verify.ts'
 import type { EngineKind } from '../engine/engine.ts'
-import { failureOf, type JobProgress } from './backup-job.ts'
 import type { DatabaseClient } from './database-client.ts'
+import { failureOf, type JobProgress } from './job-report.ts'
 
 /** What became of an increment; the names are those of the results of `kvidx job verify`. */
 export interface JudgedIncrement {

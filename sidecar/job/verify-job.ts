@@ -4,8 +4,8 @@ import type { Home } from '../backup/layout.ts'
 import { verifyBackup } from '../backup/verify.ts'
 import { formatPosition } from '../database/position.ts'
 import type { EngineKind } from '../engine/engine.ts'
-import { failureOf, type JobProgress } from './backup-job.ts'
 import type { DatabaseClient } from './database-client.ts'
+import { failureOf, type JobProgress } from './job-report.ts'
 
 export interface VerifyJobResult {
   readonly name: string

@@ -8,7 +8,7 @@ import { formatPosition } from '../database/position.ts'
 import { damaged } from '../database/recovery.ts'
 import { readIdentity } from '../volume/identity.ts'
 import { volumeLayout } from '../volume/layout.ts'
-import { failureOf } from './backup-job.ts'
+import { failureOf } from './job-report.ts'
 
 /** What a copy of a data volume holds, once it was opened and read from end to end. */
 export interface VolumeJobResult {

@@ -1,7 +1,7 @@
 import type { Clock } from '../../src/common/clock.ts'
 import type { LocalDatabase } from '../database/local-database.ts'
 import { type ClockState, firstReading, nextReading } from './clock-guard.ts'
-import type { LiveSettings } from './maintenance.ts'
+import type { LiveSettings } from './live-settings.ts'
 
 const COUNT_INTERVAL = 60_000
 

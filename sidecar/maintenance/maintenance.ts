@@ -1,6 +1,5 @@
 import type { Logger } from 'pino'
 import type { Registry } from 'prom-client'
-import type { DynamicConfig } from '../../src/api/v1alpha1/sidecar-config.ts'
 import type { Clock } from '../../src/common/clock.ts'
 import type { LocalDatabase } from '../database/local-database.ts'
 import type { StartReport } from '../database/recovery.ts'
@@ -9,6 +8,7 @@ import { shareOf, volumeSpace } from '../volume/space.ts'
 import { DEGRADATIONS, degradations } from './degradations.ts'
 import { ExpiryGate } from './expiry-gate.ts'
 import { Growth } from './growth.ts'
+import type { LiveSettings } from './live-settings.ts'
 import { Notices } from './notices.ts'
 import { cutSnapshots } from './snapshot-guard.ts'
 import { SpaceKeeper } from './space-keeper.ts'
@@ -18,12 +18,6 @@ import { TrimmedConsumers } from './trimmed-consumers.ts'
 import { registerUnseenConsumers, UnseenConsumers } from './unseen-consumers.ts'
 import { registerVolumeMetrics } from './volume-metrics.ts'
 import { type VolumeStatus, VolumeWatch } from './volume-watch.ts'
-
-/** The settings in force; they change while the process runs. */
-export interface LiveSettings {
-  readonly dynamic: DynamicConfig
-  onChange(listener: () => void): () => void
-}
 
 /** Between two looks at the engine's figures, ms. */
 const LOOK = 2000

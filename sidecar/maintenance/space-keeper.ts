@@ -8,7 +8,7 @@ import { fileSize } from '../engine/files.ts'
 import { scaleOf } from '../engine/rocksdb/scale.ts'
 import { ballastSize, hasBallast, makeBallast, releaseBallast } from '../volume/ballast.ts'
 import { shareOf, volumeSpace } from '../volume/space.ts'
-import type { LiveSettings } from './maintenance.ts'
+import type { LiveSettings } from './live-settings.ts'
 import { ENOUGH_SPACE, engineIsFull, judgeSpace, type Room, type SpaceState } from './no-space.ts'
 
 /** While writes come in, free space is looked at so often, ms: one system call. */

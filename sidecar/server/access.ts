@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import { KvidxError } from '../../src/common/errors.ts'
 import { isLoopback } from './config.ts'
-import type { Rights } from './route.ts'
+import type { Rights } from './endpoint.ts'
 import type { TokenStore } from './tokens.ts'
 
 const RANK: Readonly<Record<Rights, number>> = { none: 0, read: 1, write: 2, admin: 3 }

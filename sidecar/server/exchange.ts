@@ -6,11 +6,11 @@ import { formatPosition } from '../database/position.ts'
 import type { Access } from './access.ts'
 import type { Budget } from './budget.ts'
 import type { ServerLimits } from './config.ts'
+import type { Endpoint } from './endpoint.ts'
 import type { Log } from './log.ts'
 import { isAudited, keysOf, type LogPolicy } from './log-policy.ts'
 import type { Outcome, ServerMetrics } from './metrics.ts'
 import { PROBLEM_TYPE, problemDocument, retryAfter, stringify } from './problem.ts'
-import type { Route } from './route.ts'
 import type { AdminServices } from './services.ts'
 import { type Moments, slowest, stagesOf } from './stages.ts'
 import type { Watchdog } from './watchdog.ts'
@@ -49,7 +49,7 @@ export class Exchange {
   readonly req: IncomingMessage
   readonly res: ServerResponse
   readonly context: ListenerContext
-  readonly route: Route
+  readonly route: Endpoint
   /** The key in the path, as it was written. */
   readonly keyText: string
   /** What stands behind `?`. */
@@ -69,7 +69,7 @@ export class Exchange {
 
   constructor(
     context: ListenerContext,
-    route: Route,
+    route: Endpoint,
     req: IncomingMessage,
     res: ServerResponse,
     keyText: string,

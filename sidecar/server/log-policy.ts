@@ -1,4 +1,4 @@
-import type { Rights } from './route.ts'
+import type { Rights } from './endpoint.ts'
 
 /** Which calls of the data API are written to the log. Read at each call, so that a change counts at once. */
 export interface LogPolicy {

@@ -1,11 +1,7 @@
 import type { TSchema } from '@sinclair/typebox'
+import type { Endpoint } from './endpoint.ts'
 import type { Exchange } from './exchange.ts'
 import type { Parameters } from './parameters.ts'
-
-/** What a token allows; each contains the one before. */
-export type Rights = 'none' | 'read' | 'write' | 'admin'
-
-export type Method = 'GET' | 'HEAD' | 'PUT' | 'PATCH' | 'POST' | 'DELETE'
 
 /** Bodies by media type; `null` stands for bytes. */
 export type MediaTypes = Readonly<Record<string, TSchema | null>>
@@ -16,13 +12,9 @@ export interface HeaderDoc {
 }
 
 /** One call of the data API: what the server does and what the OpenAPI document says, in one place. */
-export interface Route {
-  readonly method: Method
+export interface Route extends Endpoint {
   /** With `{key}` where the key stands. */
   readonly path: string
-  /** operationId, and the `operation` label of the metrics. */
-  readonly name: string
-  readonly rights: Rights
   readonly summary: string
   readonly query: Parameters
   readonly requestHeaders?: Readonly<Record<string, HeaderDoc>>
@@ -33,7 +25,5 @@ export interface Route {
   >
   /** Codes beside those that every call can give. */
   readonly problems?: readonly number[]
-  /** Streams and tasks: never in the slow-operation log. */
-  readonly long?: true
   readonly handle: (exchange: Exchange) => void | Promise<void>
 }

@@ -2,9 +2,9 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import { join } from 'node:path'
 import type { Clock } from '../../src/common/clock.ts'
 import { KvidxError } from '../../src/common/errors.ts'
+import type { Rights } from './endpoint.ts'
 import type { Log } from './log.ts'
 import { MountedFiles } from './mounted-file.ts'
-import type { Rights } from './route.ts'
 
 const NAMES = ['read', 'write', 'admin'] as const
 /** The one in use and the one that takes its place. */

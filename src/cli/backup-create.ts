@@ -2,12 +2,13 @@ import { Command, Option } from 'commander'
 import type { BackupJobResult } from '../../sidecar/job/backup-job.ts'
 import { BACKUP_TYPES, type BackupType } from '../api/v1alpha1/backup.ts'
 import { systemClock } from '../common/clock.ts'
-import { ERRORS, type ErrorCode, KvidxError } from '../common/errors.ts'
+import { KvidxError } from '../common/errors.ts'
 import { formatBytes } from '../common/quantity.ts'
 import { type ClusterFlags, inCluster, withCluster } from './cluster.ts'
 import { interruptible } from './interrupt.ts'
 import { type Io, write } from './io.ts'
 import { stagedProgress } from './progress.ts'
+import { resultError } from './result-error.ts'
 import { withScratch } from './scratch.ts'
 import { type StoreFlags, withOpenStore, withStore } from './store-options.ts'
 import { fields } from './table.ts'
@@ -78,12 +79,6 @@ export function backupCreateCommand(io: Io): Command {
         'always',
       )
     })
-}
-
-/** The error of a result that is no success, so that the exit code says so. */
-export function resultError({ name, error, code }: { name?: string; error?: string; code?: string }): KvidxError {
-  const known = code !== undefined && Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : 'internal'
-  return new KvidxError(known, `${name === undefined ? '' : `${name}: `}${error ?? 'it failed'}`)
 }
 
 export function describeResult(result: BackupJobResult): string {

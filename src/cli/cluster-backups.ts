@@ -3,9 +3,9 @@ import { systemClock } from '../common/clock.ts'
 import { KvidxError } from '../common/errors.ts'
 import { formatBytes } from '../common/quantity.ts'
 import type { BackupRecord } from '../controllers/backup/record.ts'
-import { resultError } from './backup-create.ts'
 import { type Cluster, followed, runTask } from './cluster.ts'
 import { type Io, write } from './io.ts'
+import { resultError } from './result-error.ts'
 import { fields, table } from './table.ts'
 
 type Output = 'table' | 'json' | undefined

@@ -1,8 +1,8 @@
 import { KvidxError } from '../common/errors.ts'
 import type { RestoreRecord } from '../controllers/restore/record.ts'
-import { resultError } from './backup-create.ts'
 import { type Cluster, followed } from './cluster.ts'
 import type { Io } from './io.ts'
+import { resultError } from './result-error.ts'
 
 /** `kvidx restore -k`: a KvidxRestore, followed to its end. @param query `backup`, `time` (Unix ms), `position` or `latest` */
 export async function restoreInCluster(

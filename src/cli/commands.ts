@@ -131,6 +131,6 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   completion: {
     group: 'Programs',
     summary: 'print completion for bash and zsh',
-    load: async io => (await import('./completion.ts')).completionCommand(io),
+    load: async io => (await import('./completion.ts')).completionCommand(io, COMMANDS),
   },
 }

@@ -1,20 +1,21 @@
 import { Command } from 'commander'
-import { COMMANDS } from './commands.ts'
 import { type Io, write } from './io.ts'
 
+type Loaders = Readonly<Record<string, { readonly load: (io: Io) => Promise<Command> }>>
+
 /** `kvidx completion`: what makes the Tab key know commands and options. */
-export function completionCommand(io: Io): Command {
+export function completionCommand(io: Io, commands: Loaders): Command {
   return new Command('completion')
     .description(
       'print a script that completes commands and options: eval "$(kvidx completion)" in ~/.bashrc (zsh: after autoload -U bashcompinit; bashcompinit)',
     )
     .action(async () => {
       const cases: string[] = []
-      for (const [name, { load }] of Object.entries(COMMANDS)) {
+      for (const [name, { load }] of Object.entries(commands)) {
         const command = name === 'completion' ? new Command(name) : await load(io)
         cases.push(...casesOf(command, name))
       }
-      await write(io.output, script(cases, [...Object.keys(COMMANDS), 'help']))
+      await write(io.output, script(cases, [...Object.keys(commands), 'help']))
     })
 }
 

@@ -6,10 +6,10 @@ import { systemClock } from '../common/clock.ts'
 import { environment } from '../common/environment.ts'
 import { KvidxError } from '../common/errors.ts'
 import { stepBack } from '../common/priority.ts'
-import { resultError } from './backup-create.ts'
 import { type ConnectionFlags, connected, withConnection } from './connection-options.ts'
 import { interruptible } from './interrupt.ts'
 import { type Io, write } from './io.ts'
+import { resultError } from './result-error.ts'
 import { withScratch } from './scratch.ts'
 import { OURS_ALONE } from './umask.ts'
 
@@ -286,7 +286,7 @@ async function run(
   }
   const failed = async (thrown: unknown, report?: (failure: object) => Promise<void>) => {
     if (told) return
-    const { failureOf } = await import('../../sidecar/job/backup-job.ts')
+    const { failureOf } = await import('../../sidecar/job/job-report.ts')
     const { code, message } = failureOf(thrown)
     const failure = { phase: 'Failed', error: message, code }
     await report?.(failure).catch(() => undefined)

@@ -3,7 +3,7 @@ import { Command } from 'commander'
 import { environment } from '../common/environment.ts'
 import { KvidxError } from '../common/errors.ts'
 import { createLog, LOG_LEVELS, type LogLevel } from '../common/log.ts'
-import { portFlag } from './sidecar.ts'
+import { portFlag } from './port-flag.ts'
 import { waitForSignal } from './signals.ts'
 
 interface OperatorFlags {

@@ -3,7 +3,7 @@ import { resolve } from 'node:path'
 import { Command } from 'commander'
 import { environment } from '../common/environment.ts'
 import { KvidxError } from '../common/errors.ts'
-import { portFlag } from './sidecar.ts'
+import { portFlag } from './port-flag.ts'
 import { SECOND_SIGNAL, waitForSignal } from './signals.ts'
 import { unknownVariables } from './unknown-variables.ts'
 

@@ -7,7 +7,8 @@ import { withDefaults } from '../api/v1alpha1/defaults.ts'
 import { renderSidecarConfig, sidecarConfig } from '../api/v1alpha1/sidecar-config.ts'
 import type { Environment } from '../common/environment.ts'
 import { KvidxError } from '../common/errors.ts'
-import { portFlag, type SidecarFlags } from './sidecar.ts'
+import { portFlag } from './port-flag.ts'
+import type { SidecarFlags } from './sidecar-flags.ts'
 import { given, overlaid } from './sidecar-overlay.ts'
 
 /** Flags, then variables, then the configuration document; without one it is made from what the flags and variables say. */

@@ -3,7 +3,7 @@ import { sidecarConfigSchema } from '../api/v1alpha1/sidecar-config-schema.ts'
 import { check } from '../common/check.ts'
 import type { Environment } from '../common/environment.ts'
 import { bytes } from '../common/quantity.ts'
-import type { SidecarFlags } from './sidecar.ts'
+import type { SidecarFlags } from './sidecar-flags.ts'
 
 /**
  * The document as flags and variables change it: flags win over variables, variables over the document. Errors: invalid_parameter naming

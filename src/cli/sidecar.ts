@@ -1,6 +1,6 @@
 import { Command } from 'commander'
 import { environment } from '../common/environment.ts'
-import { KvidxError } from '../common/errors.ts'
+import type { SidecarFlags } from './sidecar-flags.ts'
 import { SECOND_SIGNAL, waitForSignal } from './signals.ts'
 import { OURS_ALONE } from './umask.ts'
 import { unknownVariables } from './unknown-variables.ts'
@@ -44,20 +44,6 @@ export function sidecarCommand(): Command {
     })
 }
 
-export interface SidecarFlags {
-  readonly config?: string
-  readonly dataDir?: string
-  readonly host?: string
-  readonly dataPort?: string
-  readonly opsHost?: string
-  readonly opsPort?: string
-  readonly socket?: string
-  readonly tokenDir?: string
-  readonly tlsDir?: string
-  readonly engine?: string
-  readonly name?: string
-}
-
 /** `kvidx run` holds an IPC channel to us, which closes when it dies, however it dies. */
 function parentGone(): Promise<void> {
   return new Promise(resolve => {
@@ -66,13 +52,4 @@ function parentGone(): Promise<void> {
     // a start that fails must end the process, which a channel that is listened to keeps alive
     process.channel?.unref()
   })
-}
-
-/** A port number from a flag. Errors: invalid_parameter. */
-export function portFlag(text: string | undefined, flag: string): number | undefined {
-  if (text === undefined) return undefined
-  const port = /^\d{1,5}$/.test(text) ? Number(text) : Number.NaN
-  if (!(port <= 65535))
-    throw new KvidxError('invalid_parameter', `${flag}: '${text}' is not a port (allowed: 0 to 65535)`, { field: flag })
-  return port
 }

@@ -1,29 +1,31 @@
 import type { Statement } from 'better-sqlite3'
-import type { KeyRange, Packed } from '../engine.ts'
+import type { KeyRange, Packed, ReadView } from '../engine.ts'
 import { Packer, packByScan } from '../pack.ts'
 import type { Connection } from './connection.ts'
 import { type RowRange, rowRanges, toUnsigned } from './integer.ts'
 import { cellRowid, LeafReader } from './leaf.ts'
 import { type Leaf, OddPage, TableWalk } from './table-walk.ts'
-import type { SqliteView } from './view.ts'
 import { type DatabaseFiles, type WalMoment, WalPages } from './wal-pages.ts'
 
 /** Expired rows of one call that are looked up beforehand; with more of them SQLite's own join is as quick. */
 const MOST_EXPIRED = 20_000
 const SIGN = 1n << 63n
 
+/** Reads of the same transaction through SQLite. `expiring`: the expiry table is not empty. */
+type RowView = Pick<ReadView, 'scan'> & { readonly expiring: boolean }
+
 /**
  * Packs the records of one read transaction straight from its pages: SQLite's rows cost about a microsecond each on their way to JavaScript, their
  * bytes on a page a tenth of that. Whatever looks unusual is left to SQLite: a value on overflow pages alone, a damaged page with all that follows it.
  */
 export class PagePacker {
-  readonly #view: SqliteView
+  readonly #view: RowView
   readonly #walk: TableWalk
   readonly #usable: number
   readonly #expired: Statement<[bigint, bigint, bigint, number], [bigint]>
 
   /** @param connection in the read transaction */
-  constructor(connection: Connection, view: SqliteView, files: DatabaseFiles, moment: WalMoment) {
+  constructor(connection: Connection, view: RowView, files: DatabaseFiles, moment: WalMoment) {
     this.#view = view
     const pages = new WalPages(files, moment, Number(connection.pragma('page_size', { simple: true })))
     const first = Buffer.alloc(pages.pageSize)

@@ -1,5 +1,6 @@
 import type { StoredRecord } from '../../engine/engine.ts'
-import { type DecodeOptions, decodeStream } from '../decode.ts'
+import { decodeStream } from '../decode.ts'
+import type { DecodeOptions } from '../decoder.ts'
 import type { RecordSource, SourceReport } from './record-source.ts'
 
 export type ExportKind = 'binary' | 'json' | 'csv' | 'ndjson'

@@ -1,7 +1,7 @@
 import { milliseconds } from '../../common/duration.ts'
 import { bytes } from '../../common/quantity.ts'
 import { GROWN_ANNOTATION } from './names.ts'
-import type { Blueprint } from './objects/desired.ts'
+import type { Blueprint } from './objects/blueprint.ts'
 import type { Claim, Observed } from './observed.ts'
 
 /** What autoGrow asks for: nothing, a size in bytes, or more than maxSize allows. */

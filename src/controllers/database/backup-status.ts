@@ -4,8 +4,8 @@ import { formatDuration, milliseconds } from '../../common/duration.ts'
 import { cronJobName, SCHEDULE_LABEL } from '../backup/names.ts'
 import type { BackupRecord } from '../backup/record.ts'
 import { timeText, wantsVerification } from '../backup/record.ts'
+import type { Blueprint } from './objects/blueprint.ts'
 import type { CronJob } from './objects/cron-jobs.ts'
-import type { Blueprint } from './objects/desired.ts'
 import { type ScheduleTimes, scheduleTimes } from './schedule-times.ts'
 
 type BackupBlock = NonNullable<KvidxDatabaseStatus['backup']>

@@ -3,7 +3,7 @@ import type { KubeObject } from '../../kube/object.ts'
 import { JOBS } from '../../kube/resources.ts'
 import { jobName, TASK_LABEL } from '../backup/names.ts'
 import { stateOfJob } from '../backup/plan.ts'
-import type { Blueprint } from './objects/desired.ts'
+import type { Blueprint } from './objects/blueprint.ts'
 import { jobLabels, jobSpec } from './objects/job-pod.ts'
 import type { Action, Observed } from './observed.ts'
 

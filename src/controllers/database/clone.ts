@@ -4,7 +4,7 @@ import type { KubeObject } from '../../kube/object.ts'
 import { PERSISTENT_VOLUME_CLAIMS } from '../../kube/resources.ts'
 import type { BackupRecord } from '../backup/record.ts'
 import { CLONED_ANNOTATION } from './names.ts'
-import type { Blueprint } from './objects/desired.ts'
+import type { Blueprint } from './objects/blueprint.ts'
 import { statefulSet } from './objects/stateful-set.ts'
 import type { Action, Observed } from './observed.ts'
 

@@ -1,7 +1,7 @@
 import { type Finding, findCondition } from '../../api/v1alpha1/conditions.ts'
 import { REASONS, type Reason } from '../../api/v1alpha1/reasons.ts'
 import { growthOf } from './auto-grow.ts'
-import type { Blueprint } from './objects/desired.ts'
+import type { Blueprint } from './objects/blueprint.ts'
 import type { Observed, Pod, ProbeStatus } from './observed.ts'
 import { isReady, onLostNode } from './plan.ts'
 

@@ -1,7 +1,7 @@
 import type { Finding } from '../../api/v1alpha1/conditions.ts'
 import { FORCE_HIBERNATE, HIBERNATE_LABEL } from '../backup/names.ts'
 import { BACKUPS, type BackupRecord, newRecord } from '../backup/record.ts'
-import type { Blueprint } from './objects/desired.ts'
+import type { Blueprint } from './objects/blueprint.ts'
 import type { Action, Observed } from './observed.ts'
 
 /** How a database goes to sleep: not before its last backup is stored. */

@@ -4,7 +4,7 @@ import { milliseconds } from '../../common/duration.ts'
 import { formatBytes } from '../../common/quantity.ts'
 import { timeText } from '../backup/record.ts'
 import { DATA_PORT, DATABASE_LABEL, GROWN_ANNOTATION, OPERATIONS_PORT } from './names.ts'
-import type { Blueprint } from './objects/desired.ts'
+import type { Blueprint } from './objects/blueprint.ts'
 import type { Observed, ProbeStatus } from './observed.ts'
 import { isReady } from './plan.ts'
 

@@ -2,7 +2,7 @@ import { Block, copyNative } from '../../../sidecar/engine/native/memory.ts'
 import { rocksLibrary } from '../../../sidecar/engine/rocksdb/binding.ts'
 import { closeFamilies } from '../../../sidecar/engine/rocksdb/families.ts'
 import { openDatabase } from '../../../sidecar/engine/rocksdb/open.ts'
-import type { RawDatabase } from './raw.ts'
+import type { RawDatabase } from './raw-database.ts'
 
 /** Byte offsets in the one block that all calls share. */
 const ERROR = 0

@@ -3,16 +3,8 @@ import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { open } from 'lmdb'
 import { BinaryFile, recordsOf } from './binary.ts'
+import type { RawDatabase } from './raw-database.ts'
 import type { Loop, LoopMaker } from './workload.ts'
-
-/** What a binding must do; export and import are made of it. */
-export interface RawDatabase {
-  insert(keys: readonly bigint[], data: Uint8Array, batch: number): void
-  overwrite(keys: readonly bigint[], data: Uint8Array, batch: number): void
-  get(keys: readonly bigint[]): number
-  scan(visit: (key: bigint, term: bigint, cmd: bigint, data: Uint8Array) => void): void
-  close(): void
-}
 
 type OpenRaw = (directory: string) => RawDatabase
 

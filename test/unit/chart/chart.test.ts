@@ -5,7 +5,7 @@ import { parse } from 'yaml'
 import { chartCrds } from '../../../scripts/chart-crds.ts'
 import { namesOf } from '../../../src/controllers/database/names.ts'
 import { roles } from '../../../src/controllers/database/objects/access.ts'
-import type { Blueprint } from '../../../src/controllers/database/objects/desired.ts'
+import type { Blueprint } from '../../../src/controllers/database/objects/blueprint.ts'
 
 const CHART = 'charts/kvidx-operator'
 const read = (path: string): string => readFileSync(`${CHART}/${path}`, 'utf8')

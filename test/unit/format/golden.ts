@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import type { StreamFormat } from '../../../sidecar/database/database.ts'
 import type { StoredRecord } from '../../../sidecar/engine/engine.ts'
-import { createDecoder, type DecodeOptions } from '../../../sidecar/format/decode.ts'
+import { createDecoder } from '../../../sidecar/format/decode.ts'
+import type { DecodeOptions } from '../../../sidecar/format/decoder.ts'
 
 export const FIXTURES = new URL('../../fixtures/kvidxkit/', import.meta.url)
 

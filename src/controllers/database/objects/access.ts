@@ -1,6 +1,6 @@
 import type { KubeObject } from '../../../kube/object.ts'
 import { ownedMeta } from '../names.ts'
-import type { Blueprint } from './desired.ts'
+import type { Blueprint } from './blueprint.ts'
 
 /** One account for the pods, without any right and without a token; one for backup jobs. */
 export function serviceAccounts({ names, namespace, name, owner }: Blueprint): readonly KubeObject[] {

@@ -1,6 +1,6 @@
 import type { KubeObject } from '../../../kube/object.ts'
 import { ownedMeta } from '../names.ts'
-import type { Blueprint } from './desired.ts'
+import type { Blueprint } from './blueprint.ts'
 
 export const TOKENS = ['read', 'write', 'admin'] as const
 

@@ -3,7 +3,7 @@ import type { KubeObject } from '../../../kube/object.ts'
 import { PERSISTENT_VOLUME_CLAIMS } from '../../../kube/resources.ts'
 import { keptLabelsOf } from '../names.ts'
 import type { Action, Claim } from '../observed.ts'
-import type { Blueprint } from './desired.ts'
+import type { Blueprint } from './blueprint.ts'
 
 /**
  * The volume of backups: without owner, so that it outlives the database, and without the label by which GitOps tools would prune it. Undefined

@@ -1,5 +1,5 @@
 import { POD_PATHS } from '../../../api/v1alpha1/sidecar-config.ts'
-import type { Blueprint } from './desired.ts'
+import type { Blueprint } from './blueprint.ts'
 
 /** What a pod needs to reach a place that its spec names. */
 export interface Mounts {

@@ -1,7 +1,7 @@
 import { renderSidecarConfig, type SidecarConfig, sidecarConfig } from '../../../api/v1alpha1/sidecar-config.ts'
 import type { KubeObject } from '../../../kube/object.ts'
 import { ownedMeta } from '../names.ts'
-import type { Blueprint } from './desired.ts'
+import type { Blueprint } from './blueprint.ts'
 
 /** File in the pod: /etc/kvidx/config/config.json. */
 export const CONFIG_KEY = 'config.json'

@@ -3,7 +3,7 @@ import { milliseconds } from '../../../common/duration.ts'
 import type { KubeObject } from '../../../kube/object.ts'
 import { cronJobName, drillName, type JobTask, pruneName, TASK_LABEL } from '../../backup/names.ts'
 import { ownedMeta } from '../names.ts'
-import type { Blueprint } from './desired.ts'
+import type { Blueprint } from './blueprint.ts'
 import { type JobPodInput, jobLabels, jobSpec } from './job-pod.ts'
 
 export interface CronJob extends KubeObject {

@@ -1,6 +1,6 @@
 import type { KubeObject } from '../../../kube/object.ts'
 import { ownedMeta, selectorOf } from '../names.ts'
-import type { Blueprint } from './desired.ts'
+import type { Blueprint } from './blueprint.ts'
 
 /** Only from two replicas on: with one it would make every drain of a node hang. */
 export function disruptionBudget({ names, namespace, name, owner, replicas }: Blueprint): readonly KubeObject[] {

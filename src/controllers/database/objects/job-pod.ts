@@ -1,8 +1,8 @@
 import { POD_PATHS } from '../../../api/v1alpha1/sidecar-config.ts'
 import { bytes } from '../../../common/quantity.ts'
 import { DATA_PORT, labelsOf, selectorOf, USER_ID } from '../names.ts'
+import type { Blueprint } from './blueprint.ts'
 import { CONFIG_KEY } from './config-map.ts'
-import type { Blueprint } from './desired.ts'
 
 /** Of the pods that make, verify, prune and restore backups. */
 export const JOB_CONTAINER = 'job'

@@ -1,6 +1,6 @@
 import type { KubeObject } from '../../../kube/object.ts'
 import { DATA_PORT, OPERATIONS_PORT, ownedMeta, selectorOf } from '../names.ts'
-import type { Blueprint } from './desired.ts'
+import type { Blueprint } from './blueprint.ts'
 
 /** Data: pods of the namespace and whom the spec names. Health and metrics: everybody. */
 export function networkPolicy({ names, namespace, name, owner, spec }: Blueprint): readonly KubeObject[] {

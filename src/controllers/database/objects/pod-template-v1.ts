@@ -1,9 +1,9 @@
 import { DATA_PORT, OPERATIONS_PORT, USER_ID } from '../names.ts'
+import type { Blueprint } from './blueprint.ts'
 import { bootstrapMounts } from './bootstrap-mounts.ts'
 import { CONFIG_KEY } from './config-map.ts'
-import type { Blueprint } from './desired.ts'
+import type { PodTemplate } from './pod-template.ts'
 import { containerResources } from './resources.ts'
-import type { PodTemplate } from './stateful-set.ts'
 
 const SOCKET_DIRECTORY = '/run/kvidx'
 const GRACE_SECONDS = 120

@@ -1,6 +1,6 @@
-import type { Blueprint } from './desired.ts'
+import type { Blueprint } from './blueprint.ts'
+import type { PodTemplate } from './pod-template.ts'
 import { podTemplateV1 } from './pod-template-v1.ts'
-import type { PodTemplate } from './stateful-set.ts'
 
 /** Between the order to stop and the stop: in this time the Services forget the pod, and containers beside it write their last. */
 const STOP_DELAY_SECONDS = 3

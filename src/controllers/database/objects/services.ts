@@ -1,6 +1,6 @@
 import type { KubeObject } from '../../../kube/object.ts'
 import { DATA_PORT, OPERATIONS_PORT, ownedMeta, selectorOf } from '../names.ts'
-import type { Blueprint } from './desired.ts'
+import type { Blueprint } from './blueprint.ts'
 
 const PORTS = [
   { name: 'data', port: DATA_PORT, targetPort: 'data', protocol: 'TCP' },

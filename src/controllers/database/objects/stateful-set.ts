@@ -2,8 +2,9 @@ import { staticChecksum } from '../../../api/v1alpha1/sidecar-config.ts'
 import { KvidxError } from '../../../common/errors.ts'
 import type { KubeObject } from '../../../kube/object.ts'
 import { CONFIG_ANNOTATION, keptLabelsOf, labelsOf, ownedMeta, selectorOf, TEMPLATE_ANNOTATION } from '../names.ts'
+import type { Blueprint } from './blueprint.ts'
 import { configOf } from './config-map.ts'
-import type { Blueprint } from './desired.ts'
+import type { PodTemplate } from './pod-template.ts'
 import { podTemplateV1 } from './pod-template-v1.ts'
 import { podTemplateV2 } from './pod-template-v2.ts'
 
@@ -23,14 +24,6 @@ export interface StatefulSet extends KubeObject {
     readonly updateRevision?: string
     readonly observedGeneration?: number
   }
-}
-
-export interface PodTemplate {
-  readonly metadata: {
-    readonly labels: Readonly<Record<string, string>>
-    readonly annotations: Readonly<Record<string, string>>
-  }
-  readonly spec: { readonly containers: readonly { readonly name: string; readonly image?: string }[] }
 }
 
 /**

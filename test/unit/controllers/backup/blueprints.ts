@@ -1,6 +1,6 @@
 import { withDefaults } from '../../../../src/api/v1alpha1/defaults.ts'
 import type { KvidxDatabase } from '../../../../src/api/v1alpha1/kvidx-database.ts'
-import { type Blueprint, blueprintOf } from '../../../../src/controllers/database/objects/desired.ts'
+import { type Blueprint, blueprintOf } from '../../../../src/controllers/database/objects/blueprint.ts'
 
 export type Spec = KvidxDatabase['spec']
 

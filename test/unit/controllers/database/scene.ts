@@ -2,7 +2,8 @@ import type { Finding } from '../../../../src/api/v1alpha1/conditions.ts'
 import type { KvidxDatabaseStatus } from '../../../../src/api/v1alpha1/database-status.ts'
 import { withDefaults } from '../../../../src/api/v1alpha1/defaults.ts'
 import type { KvidxDatabase } from '../../../../src/api/v1alpha1/kvidx-database.ts'
-import { type Blueprint, blueprintOf, COMPONENTS } from '../../../../src/controllers/database/objects/desired.ts'
+import { type Blueprint, blueprintOf } from '../../../../src/controllers/database/objects/blueprint.ts'
+import { COMPONENTS } from '../../../../src/controllers/database/objects/desired.ts'
 import type { StatefulSet } from '../../../../src/controllers/database/objects/stateful-set.ts'
 import type {
   Action,
