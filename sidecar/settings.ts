@@ -3,10 +3,10 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseSidecarConfig, type SidecarConfig } from '../src/api/v1alpha1/sidecar-config.ts'
 import { KvidxError } from '../src/common/errors.ts'
+import { shareOf, volumeSpace } from '../src/common/volume-space.ts'
 import type { DatabaseConfig } from './database/config.ts'
 import type { EngineTuning } from './engine/engine.ts'
 import type { ServersConfig } from './server/config.ts'
-import { shareOf, volumeSpace } from './volume/space.ts'
 
 /** How `kvidx sidecar` was called: what the configuration document does not say, because it differs from pod to pod. */
 export interface SidecarOptions {

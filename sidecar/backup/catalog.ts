@@ -1,4 +1,5 @@
 import { asKvidxError, KvidxError } from '../../src/common/errors.ts'
+import { pipelined } from '../../src/common/pipelined.ts'
 import type { EpochRecord } from '../database/database.ts'
 import type { Position } from '../database/operation.ts'
 import { unseal } from './canonical.ts'
@@ -24,7 +25,6 @@ import {
   parseManifest,
   positionOf,
 } from './manifest.ts'
-import { pipelined } from './pipelined.ts'
 import { readAll } from './store/body.ts'
 import { type BackupStore, listFolders, listObjects, type ObjectInfo } from './store/store.ts'
 import { parseVerification, type Verification } from './verification.ts'

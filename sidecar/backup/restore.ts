@@ -9,12 +9,12 @@ import type { EngineKind, EngineTuning, EngineWriter } from '../engine/engine.ts
 import { openWriter } from '../engine/open.ts'
 import { fillTuning } from '../engine/settings.ts'
 import { syncDirectory } from '../volume/layout.ts'
+import { syncTree } from '../volume/sync-tree.ts'
 import { applyChanges } from './apply.ts'
 import type { Backup } from './catalog.ts'
 import type { Chain, ChangeSource } from './chain.ts'
 import { loadFull } from './load.ts'
 import type { FileContext } from './stored-file.ts'
-import { syncTree } from './sync-tree.ts'
 
 export interface RestoreOptions {
   readonly engine: EngineKind

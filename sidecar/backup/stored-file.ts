@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto'
 import { KvidxError } from '../../src/common/errors.ts'
+import { compress, decompress } from '../format/zstd.ts'
 import { decrypt, encrypt } from './crypt.ts'
 import type { KeyRing } from './key-ring.ts'
 import { ENCRYPTED_SUFFIX } from './layout.ts'
 import type { Manifest, ManifestFile } from './manifest.ts'
 import type { BackupStore } from './store/store.ts'
 import type { Bandwidth } from './store/throttle.ts'
-import { compress, decompress } from './zstd.ts'
 
 /** How files are written and read. */
 export interface FileContext {

@@ -6,7 +6,6 @@ import type { Clock } from '../../src/common/clock.ts'
 import { KvidxError } from '../../src/common/errors.ts'
 import { EVERY_KEY } from '../engine/engine.ts'
 import { type LastEnd, readLastEnd, removeCleanExit } from '../volume/clean-exit.ts'
-import { forgetEpochs, rememberEpochs, rememberedEpochs } from '../volume/epoch-history.ts'
 import {
   type Identity,
   type IdentityExpectation,
@@ -24,6 +23,7 @@ import { clearSuspicion, mustCheckFirst, readSuspicion, writeSuspicion } from '.
 import { finishSwap, putAside } from '../volume/swap.ts'
 import { readSyncMode, writeSyncMode } from '../volume/sync-mode.ts'
 import type { DatabaseConfig } from './config.ts'
+import { forgetEpochs, rememberEpochs, rememberedEpochs } from './epoch-history.ts'
 import { formatPosition } from './position.ts'
 import { openSession, type Session } from './session.ts'
 

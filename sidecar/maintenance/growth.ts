@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { volumeSpace } from '../../src/common/volume-space.ts'
 import type { VolumeLayout } from '../volume/layout.ts'
 import { writeFileDurably } from '../volume/layout.ts'
-import { volumeSpace } from '../volume/space.ts'
 import { daysUntilFull, type GrowthSample, withSample } from './forecast.ts'
 
 /** Between two samples, ms. */

@@ -1,6 +1,6 @@
+import { volumeSpace } from '../../src/common/volume-space.ts'
 import { listQuarantine, pruneQuarantine } from '../restore/quarantine.ts'
 import type { VolumeLayout } from '../volume/layout.ts'
-import { volumeSpace } from '../volume/space.ts'
 
 /** Member `volume` of `/status`. Bytes; times in Unix ms. */
 export interface VolumeStatus {

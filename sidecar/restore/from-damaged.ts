@@ -1,14 +1,14 @@
 import { KvidxError } from '../../src/common/errors.ts'
-import { syncTree } from '../backup/sync-tree.ts'
 import type { DatabaseState, EpochRecord } from '../database/database.ts'
 import { formatDigest } from '../database/digest.ts'
+import { mergeEpochs } from '../database/epoch-history.ts'
 import { formatPosition } from '../database/position.ts'
 import { EMPTY_STATE, encodeEpochs, encodeState, META } from '../database/state.ts'
 import type { EngineWriter, StoredRecord } from '../engine/engine.ts'
 import { openWriter } from '../engine/open.ts'
 import type { SalvageReport } from '../format/salvage/report.ts'
 import { salvageSqlite } from '../format/salvage.ts'
-import { mergeEpochs } from '../volume/epoch-history.ts'
+import { syncTree } from '../volume/sync-tree.ts'
 import type { Filled, FillProgress, FillTask } from './fill.ts'
 
 const SLICE = 5000

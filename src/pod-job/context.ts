@@ -1,7 +1,6 @@
 import type { Clock } from '../common/clock.ts'
 import type { KubeApi } from '../kube/api.ts'
 import type { RuntimeLog } from '../kube/log.ts'
-import type { KubeObject } from '../kube/object.ts'
 
 /** What the work of one pod needs. */
 export interface JobContext {
@@ -35,21 +34,3 @@ export type RunJob = (args: readonly string[], onLine: (line: string) => void, s
 /** Exit codes of the pod: Kubernetes tries again after `failed`, and not after `pointless`. */
 export const JOB_EXIT = { done: 0, failed: 1, pointless: 2 } as const
 export type JobExit = (typeof JOB_EXIT)[keyof typeof JOB_EXIT]
-
-export interface Job extends KubeObject {
-  readonly spec?: { readonly backoffLimit?: number }
-  readonly status?: {
-    readonly active?: number
-    readonly failed?: number
-    readonly succeeded?: number
-    readonly startTime?: string
-    readonly completionTime?: string
-    readonly conditions?: readonly {
-      readonly type: string
-      readonly status: string
-      readonly reason?: string
-      readonly message?: string
-      readonly lastTransitionTime?: string
-    }[]
-  }
-}

@@ -10,8 +10,9 @@ import {
   restorePatch,
 } from '../controllers/restore/record.ts'
 import { undefinedIfMissing } from '../kube/api-error.ts'
+import type { Job } from '../kube/job.ts'
 import { JOBS } from '../kube/resources.ts'
-import { JOB_EXIT, type Job, type JobContext, type JobExit } from './context.ts'
+import { JOB_EXIT, type JobContext, type JobExit } from './context.ts'
 import { persist } from './persist.ts'
 
 type Document = Readonly<Record<string, unknown>>

@@ -2,7 +2,7 @@ import { chmodSync, closeSync, existsSync, fdatasyncSync, mkdirSync, openSync, r
 import { dirname } from 'node:path'
 import type { Statement } from 'better-sqlite3'
 import { KvidxError } from '../../../src/common/errors.ts'
-import { volumeSpace } from '../../volume/space.ts'
+import { volumeSpace } from '../../../src/common/volume-space.ts'
 import { CommitCounter } from '../commit-counter.ts'
 import type { EngineFigures, EngineOptions, EngineShare, EngineWriter, Progress, WriteTransaction } from '../engine.ts'
 import { fileSize, syncPath } from '../files.ts'

@@ -1,5 +1,5 @@
 import type { KvidxDatabase } from '../../api/v1alpha1/kvidx-database.ts'
-import type { Job } from '../../pod-job/context.ts'
+import type { Job } from '../../kube/job.ts'
 import { STORED_FINALIZER } from './names.ts'
 import { stateOfJob } from './plan.ts'
 import type { BackupRecord } from './record.ts'

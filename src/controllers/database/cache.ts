@@ -1,7 +1,7 @@
 import type { KvidxDatabase } from '../../api/v1alpha1/kvidx-database.ts'
 import type { Informer } from '../../kube/informer.ts'
+import type { Job } from '../../kube/job.ts'
 import { type KubeObject, keyOf } from '../../kube/object.ts'
-import type { Job } from '../../pod-job/context.ts'
 import type { BackupRecord } from '../backup/record.ts'
 import { catalogJobName } from './catalog.ts'
 import { DATABASE_LABEL, isDataClaim, namesOf, ownerOf } from './names.ts'

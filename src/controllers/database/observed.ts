@@ -1,7 +1,7 @@
 import type { KvidxDatabase } from '../../api/v1alpha1/kvidx-database.ts'
 import type { Reason } from '../../api/v1alpha1/reasons.ts'
+import type { Job } from '../../kube/job.ts'
 import type { KubeObject, Resource } from '../../kube/object.ts'
-import type { Job } from '../../pod-job/context.ts'
 import type { BackupRecord } from '../backup/record.ts'
 import type { StatefulSet } from './objects/stateful-set.ts'
 

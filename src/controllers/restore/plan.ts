@@ -1,7 +1,7 @@
 import { isTrue } from '../../api/v1alpha1/conditions.ts'
 import type { KvidxDatabase } from '../../api/v1alpha1/kvidx-database.ts'
+import type { Job } from '../../kube/job.ts'
 import type { KubeObject } from '../../kube/object.ts'
-import type { Job } from '../../pod-job/context.ts'
 import { jobName, RESTORE_LABEL, TASK_LABEL } from '../backup/names.ts'
 import { blueprintFor, stateOfJob } from '../backup/plan.ts'
 import type { BackupRecord } from '../backup/record.ts'

@@ -10,11 +10,11 @@ import {
   undefinedIfMissing,
 } from '../../kube/api-error.ts'
 import type { Informer } from '../../kube/informer.ts'
+import type { Job } from '../../kube/job.ts'
 import type { RuntimeLog } from '../../kube/log.ts'
 import { type KubeObject, keyOf } from '../../kube/object.ts'
 import type { EventRecorder } from '../../kube/recorder.ts'
 import { JOBS } from '../../kube/resources.ts'
-import type { Job } from '../../pod-job/context.ts'
 import type { BackupRecord } from '../backup/record.ts'
 import { planRestore, restoreJobName } from './plan.ts'
 import {

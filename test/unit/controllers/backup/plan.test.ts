@@ -5,7 +5,7 @@ import { planDeletion } from '../../../../src/controllers/backup/deletion.ts'
 import { deletionJob, jobOf, planBackup } from '../../../../src/controllers/backup/plan.ts'
 import { type BackupRecord, changedStatus, newRecord, statusPatch } from '../../../../src/controllers/backup/record.ts'
 import { type FrozenState, volumeSnapshot } from '../../../../src/controllers/backup/volume-snapshot.ts'
-import type { Job } from '../../../../src/pod-job/context.ts'
+import type { Job } from '../../../../src/kube/job.ts'
 import { databaseOf, TO_BUCKET, TO_VOLUME } from './blueprints.ts'
 
 const NOW = Date.UTC(2026, 10, 23, 2, 5)

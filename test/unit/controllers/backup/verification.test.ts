@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { planVerification } from '../../../../src/controllers/backup/plan.ts'
 import { awaitsVerification, type BackupRecord, newRecord } from '../../../../src/controllers/backup/record.ts'
-import type { Job } from '../../../../src/pod-job/context.ts'
+import type { Job } from '../../../../src/kube/job.ts'
 import { verdictOf } from '../../../../src/pod-job/volume-run.ts'
 import { databaseOf, TO_VOLUME } from './blueprints.ts'
 

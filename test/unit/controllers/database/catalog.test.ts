@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { KvidxDatabaseStatus } from '../../../../src/api/v1alpha1/database-status.ts'
 import { catalogJobName, planCatalog, sharedClass } from '../../../../src/controllers/database/catalog.ts'
-import type { Job } from '../../../../src/pod-job/context.ts'
+import type { Job } from '../../../../src/kube/job.ts'
 import { TO_BUCKET, TO_VOLUME } from '../backup/blueprints.ts'
 import { claim, inWords, type Scene, scene } from './scene.ts'
 

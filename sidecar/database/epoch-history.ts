@@ -1,7 +1,7 @@
 import { readFile, rm } from 'node:fs/promises'
-import type { EpochRecord } from '../database/database.ts'
-import { decodeEpochs, encodeEpochs } from '../database/state.ts'
-import { type VolumeLayout, writeFileDurably } from './layout.ts'
+import { type VolumeLayout, writeFileDurably } from '../volume/layout.ts'
+import type { EpochRecord } from './database.ts'
+import { decodeEpochs, encodeEpochs } from './state.ts'
 
 /**
  * A copy of the epoch history outside of the engine's files: a position must never be given out twice, also not by a database that is rebuilt after

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { zstdCompressSync } from 'node:zlib'
 import { describe, expect, it } from 'vitest'
 import { readAll } from '../../../sidecar/backup/store/body.ts'
-import { compress, decompress } from '../../../sidecar/backup/zstd.ts'
+import { compress, decompress } from '../../../sidecar/format/zstd.ts'
 
 const MIB = 1024 * 1024
 

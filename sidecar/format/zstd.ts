@@ -3,8 +3,8 @@ import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
 import { constants, createZstdDecompress, zstdCompress, zstdDecompress } from 'node:zlib'
 import { KvidxError } from '../../src/common/errors.ts'
+import { pipelined } from '../../src/common/pipelined.ts'
 import { giveBack } from '../database/packed-stream.ts'
-import { pipelined } from './pipelined.ts'
 import { damaged, ZstdFrameWalker } from './zstd-frames.ts'
 
 const compressBlock = promisify(zstdCompress)
