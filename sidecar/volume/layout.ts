@@ -1,5 +1,6 @@
 import { chmod, lstat, mkdir, open, readdir, rename, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
+import { unwritable } from '../../src/common/directory.ts'
 import { KvidxError } from '../../src/common/errors.ts'
 import { failpoint } from '../../src/common/failpoint.ts'
 
@@ -45,14 +46,22 @@ export function volumeLayout(root: string): VolumeLayout {
 /** What a formatted volume holds before anybody wrote to it. */
 const NOT_OURS = new Set(['lost+found'])
 
-/** True when nothing but `lost+found` is there. */
+function unusable({ root }: VolumeLayout, why: string): KvidxError {
+  return new KvidxError('engine_io', `the data volume cannot be used: ${why}`, { path: root })
+}
+
+/** True when nothing but `lost+found` is there. Errors: engine_io. */
 export async function isNewVolume(layout: VolumeLayout): Promise<boolean> {
-  const names = await readdir(layout.root)
+  const names = await readdir(layout.root).catch((error: unknown) => {
+    throw unusable(layout, unwritable(layout.root) ?? (error as Error).message)
+  })
   return names.every(name => NOT_OURS.has(name))
 }
 
 /** Creates our directories (0700) and repairs their modes. Errors: engine_io naming the path. */
 export async function prepareLayout(layout: VolumeLayout): Promise<void> {
+  const hindrance = unwritable(layout.root)
+  if (hindrance !== undefined) throw unusable(layout, hindrance)
   for (const path of [layout.database, layout.staging, layout.quarantine]) {
     try {
       await mkdir(path, { recursive: true, mode: 0o700 })

@@ -1,12 +1,13 @@
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, writeFileSync } from 'node:fs'
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { SidecarOptions } from '../../sidecar/settings.ts'
 import { parseManifests } from '../api/manifest.ts'
 import { withDefaults } from '../api/v1alpha1/defaults.ts'
 import { renderSidecarConfig, sidecarConfig } from '../api/v1alpha1/sidecar-config.ts'
+import { makeDirectory } from '../common/directory.ts'
 import type { Environment } from '../common/environment.ts'
-import { KvidxError } from '../common/errors.ts'
+import { refused } from '../common/errors.ts'
 import { portFlag } from './port-flag.ts'
 import type { SidecarFlags } from './sidecar-flags.ts'
 import { given, overlaid } from './sidecar-overlay.ts'
@@ -24,9 +25,9 @@ export async function sidecarOptions(flags: SidecarFlags, environment: Environme
   if (dataPort === opsPort && dataPort !== 0 && host === opsHost)
     throw refused('--ops-port', `${opsPort} of ${host} is the data port, too (allowed: another one, or 0 for any)`)
   try {
-    mkdirSync(dataDirectory, { recursive: true })
+    makeDirectory(dataDirectory)
   } catch (error) {
-    throw refused('--data-dir', `${dataDirectory} is no directory and cannot be made one: ${(error as Error).message}`)
+    throw refused('--data-dir', (error as Error).message)
   }
   return {
     overlay: config => overlaid(config, flags, environment),
@@ -42,10 +43,6 @@ export async function sidecarOptions(flags: SidecarFlags, environment: Environme
     node: environment.read('KVIDX_NODE') ?? hostname(),
     pod: environment.read('KVIDX_POD') ?? hostname(),
   }
-}
-
-function refused(flag: string, message: string): KvidxError {
-  return new KvidxError('invalid_parameter', `${flag}: ${message}`, { field: flag })
 }
 
 /** For `docker run` and compose: the same document, made from variables. */

@@ -89,6 +89,11 @@ export class KvidxError extends Error {
   }
 }
 
+/** A flag whose value cannot be used. */
+export function refused(flag: string, message: string): KvidxError {
+  return new KvidxError('invalid_parameter', `${flag}: ${message}`, { field: flag })
+}
+
 /** Any thrown thing as a KvidxError; what is not one becomes `internal` with the original as cause. */
 export function asKvidxError(thrown: unknown): KvidxError {
   if (thrown instanceof KvidxError) return thrown

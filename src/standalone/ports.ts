@@ -1,5 +1,5 @@
 import { createServer } from 'node:net'
-import { KvidxError } from '../common/errors.ts'
+import { refused } from '../common/errors.ts'
 
 /** Where one database listens. */
 export interface DatabasePorts {
@@ -22,7 +22,7 @@ export async function claimPorts(
   for (const [index, name] of names.entries()) {
     const claim = async (flag: string, port: number): Promise<number> => {
       const wanted = port === 0 ? 0 : port + index
-      const where = `${flag}: ${name} would listen on port ${wanted}`
+      const where = `${name} would listen on port ${wanted}`
       if (wanted > 65535) throw refused(flag, `${where}, which does not exist (allowed: up to 65535)`)
       if (wanted !== 0 && taken.has(wanted))
         throw refused(flag, `${where}, which another database of this manifest has (data and operations ports overlap)`)
@@ -47,10 +47,6 @@ function free(host: string, port: number): Promise<number> {
       server.close(() => resolve(typeof address === 'object' && address ? address.port : port))
     })
   })
-}
-
-function refused(flag: string, message: string): KvidxError {
-  return new KvidxError('invalid_parameter', message, { field: flag })
 }
 
 function reasonOf({ code, message }: NodeJS.ErrnoException): string {

@@ -7,6 +7,7 @@ import { withDefaults } from '../api/v1alpha1/defaults.ts'
 import type { KvidxDatabase } from '../api/v1alpha1/kvidx-database.ts'
 import { renderSidecarConfig, type SidecarConfigInput, sidecarConfig } from '../api/v1alpha1/sidecar-config.ts'
 import type { Clock } from '../common/clock.ts'
+import { makeDirectory, unwritable } from '../common/directory.ts'
 import { childEnvironment, DATABASE_VARIABLES } from '../common/environment.ts'
 import { KvidxError } from '../common/errors.ts'
 import { launcherUrl } from '../common/worker-url.ts'
@@ -60,7 +61,7 @@ const SOCKET_PATH_LIMIT = 107
 /** Runs every database of a manifest as a supervised process. The manifests must be valid. */
 export function runStandalone(databases: readonly KvidxDatabase[], options: RunOptions, clock: Clock): Standalone {
   // what holds for all is the answer to the command
-  mkdirSync(options.root, { recursive: true, mode: 0o700 })
+  makeDirectory(options.root)
   const stopping = new AbortController()
   const running = databases.map((database, index) => startOne(database, index, options, clock, stopping.signal))
   return {
@@ -120,7 +121,10 @@ function startOne(
       logFile: paths.log,
       // one that cannot be prepared is no reason for the others not to run
       prepare() {
-        for (const directory of [paths.data, paths.backups]) mkdirSync(directory, { recursive: true, mode: 0o700 })
+        makeDirectory(paths.data)
+        makeDirectory(paths.backups)
+        const hindrance = unwritable(paths.directory)
+        if (hindrance !== undefined) throw new KvidxError('engine_io', hindrance)
         writeConfig(resource, namespace, paths, readMemory(paths))
       },
     },

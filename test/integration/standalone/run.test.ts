@@ -205,7 +205,9 @@ describe('kvidx run', { timeout: 3 * PATIENCE }, () => {
     writeFileSync(place('unprepared/data'), '')
     const names = ['unprepared', 'unlogged', 'unremembered', 'sound']
     const running = run(names.map(name => database(name)).join('---\n'), { directory })
-    expect(await running.line(/^unprepared: the process could not be started: /m)).toMatch(/EEXIST.*unprepared\/data/)
+    expect(await running.line(/^unprepared: the process could not be started: /m)).toMatch(
+      /unprepared\/data is a file \(allowed: a directory\)/,
+    )
     expect(await running.line(/^unlogged: the process could not be started: /m)).toMatch(/EISDIR.*sidecar\.log/)
     expect(await running.line(/^unremembered: its lineage cannot be remembered: /m)).toMatch(/run\.json/)
     await running.line(/^unremembered: ready/m)
