@@ -1,7 +1,7 @@
 import type { Logger } from 'pino'
 import { Gauge, type Registry } from 'prom-client'
 import type { Clock } from '../../src/common/clock.ts'
-import { type LineageCatalog, readLineage } from './catalog.ts'
+import { type LineageCatalog, readLineage, since } from './catalog.ts'
 import { recoveryWindow } from './chain.ts'
 import type { ContinuousBackup, ContinuousStatus } from './continuous.ts'
 import type { Home } from './layout.ts'
@@ -243,7 +243,7 @@ export class BackupBoard {
       })
     const window = recoveryWindow(catalog)
     this.#window = window && {
-      from: new Date(Number(window.from.commitTime)).toISOString(),
+      from: new Date(Number(since(window.from))).toISOString(),
       fromPosition: window.from.manifest.position,
       toPosition: String(window.reached),
     }

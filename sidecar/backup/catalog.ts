@@ -42,7 +42,7 @@ export interface Backup {
   readonly manifest: Manifest
   readonly verification?: Verification
   readonly position: Position
-  /** Time of the last commit in it, Unix ms. */
+  /** Time of the last commit in it, Unix ms; 0: the database had none yet. */
   readonly commitTime: bigint
   readonly parent?: { readonly directory: string; readonly position: Position }
   /** All files as stored. */
@@ -214,6 +214,11 @@ async function collectBackup(
   } catch (thrown) {
     addDamaged(found, key, thrown)
   }
+}
+
+/** The first moment that the backup is known to show, Unix ms: a database without commits was empty when the backup began, not since 1970. */
+export function since({ commitTime, time }: Backup): bigint {
+  return commitTime === 0n ? BigInt(time) : commitTime
 }
 
 function backupOf(

@@ -2,7 +2,7 @@ import { KvidxError } from '../../src/common/errors.ts'
 import type { EpochRecord } from '../database/database.ts'
 import type { Position } from '../database/operation.ts'
 import { formatPosition } from '../database/position.ts'
-import type { Backup, LineageCatalog, Segment } from './catalog.ts'
+import { type Backup, type LineageCatalog, type Segment, since } from './catalog.ts'
 import { follow, Line, type Piece } from './line.ts'
 
 /** What a restore should bring back. */
@@ -152,11 +152,11 @@ function chainOfPosition(catalog: LineageCatalog, position: Position): Chain {
 
 function chainOfTime(catalog: LineageCatalog, time: bigint): Chain {
   const line = currentLine(catalog)
-  const base = newestBase(catalog, line, backup => backup.commitTime <= time)
+  const base = newestBase(catalog, line, backup => since(backup) <= time)
   if (!base) throw noBase(catalog, `time ${new Date(Number(time)).toISOString()}`)
   // the first backup that is known to be later ends the search
   const known = catalog.backups
-    .filter(backup => backup.commitTime > time && line.holds(backup.position))
+    .filter(backup => since(backup) > time && line.holds(backup.position))
     .reduce((least, backup) => (backup.position.seq < least ? backup.position.seq : least), NO_LIMIT)
   // so does a change that stands in no log and came later
   const unseen = line.unseen.find(change => change.time > time)?.after ?? NO_LIMIT
@@ -235,7 +235,7 @@ function noBase(catalog: LineageCatalog, what: string): KvidxError {
   const fulls = usableFulls(catalog)
   const list = fulls
     .slice(0, 5)
-    .map(b => `${b.name} at ${formatPosition(b.position)}, ${new Date(Number(b.commitTime)).toISOString()}`)
+    .map(b => `${b.name} at ${formatPosition(b.position)}, ${new Date(Number(since(b))).toISOString()}`)
   return new KvidxError(
     'backup_not_found',
     `no Full of lineage ${catalog.lineage} comes before ${what}; ${list.length === 0 ? 'there is none at all' : `the oldest are: ${list.join('; ')}`}`,

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../../src/common/clock.ts'
 import { KvidxError } from '../../src/common/errors.ts'
-import { readLineage } from '../backup/catalog.ts'
+import { readLineage, since } from '../backup/catalog.ts'
 import { recoveryWindow } from '../backup/chain.ts'
 import type { Home } from '../backup/layout.ts'
 import { openStore, type StoreSettings } from '../backup/store/settings.ts'
@@ -126,8 +126,8 @@ async function randomMoment(
     const window = recoveryWindow(catalog)
     if (!window)
       throw new KvidxError('backup_not_found', `${store.location} has nothing of lineage ${home.lineage} to restore`)
-    const oldest = Number(window.from.commitTime)
-    const newestBackup = Math.max(...catalog.backups.map(backup => Number(backup.commitTime)))
+    const oldest = Number(since(window.from))
+    const newestBackup = Math.max(...catalog.backups.map(backup => Number(since(backup))))
     const newestSegment = Math.max(0, ...catalog.segments.map(segment => segment.modified))
     const newest = Math.max(oldest, newestBackup, newestSegment)
     return BigInt(Math.floor(oldest + random() * (newest - oldest)))

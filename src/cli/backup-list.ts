@@ -18,7 +18,7 @@ export function backupListCommand(io: Io): Command {
         return inCluster(flags, cluster => listRecords(cluster, flags.output, io))
       }
       return withOpenStore(flags, async ({ context, home }) => {
-        const { readLineage } = await import('../../sidecar/backup/catalog.ts')
+        const { readLineage, since } = await import('../../sidecar/backup/catalog.ts')
         const { recoveryWindow } = await import('../../sidecar/backup/chain.ts')
         const catalog = await readLineage(context.store, home)
         const window = recoveryWindow(catalog)
@@ -33,7 +33,7 @@ export function backupListCommand(io: Io): Command {
             unfinished: catalog.unfinished.map(({ path, bytes }) => ({ path, bytes })),
             ...(from && {
               recoveryWindow: {
-                from: new Date(Number(from.commitTime)).toISOString(),
+                from: new Date(Number(since(from))).toISOString(),
                 fromPosition: from.manifest.position,
                 toSeq: String(reached),
               },
@@ -45,7 +45,7 @@ export function backupListCommand(io: Io): Command {
         if (catalog.segments.length > 0 && window)
           await write(
             io.notes,
-            `${catalog.segments.length} segments; every moment from ${since(window.from.commitTime)} to seq ${window.reached} can be restored\n`,
+            `${catalog.segments.length} segments; every moment from ${new Date(Number(since(window.from))).toISOString()} to seq ${window.reached} can be restored\n`,
           )
         for (const { key, error } of catalog.damaged) await write(io.notes, `damaged: ${key}: ${error.message}\n`)
         for (const { path } of catalog.unfinished) await write(io.notes, `not finished: ${path}\n`)
@@ -80,7 +80,7 @@ export function backupShowCommand(io: Io): Command {
             lineage: manifest.lineage,
             location: `${context.store.location}/${backup.path}`,
             position: manifest.position,
-            'last commit': new Date(Number(backup.commitTime)).toISOString(),
+            'last commit': commitTime(backup) ?? 'none yet',
             records: manifest.count,
             'data size': formatBytes(Number(manifest.dataBytes)),
             'stored size': formatBytes(backup.storedBytes),
@@ -122,9 +122,9 @@ function notFound(catalog: LineageCatalog, name: string): KvidxError {
   )
 }
 
-/** A Full of a database that had no commit yet has no time: all moments before the first commit are that one. */
-const since = (commitTime: bigint): string =>
-  commitTime === 0n ? 'the empty beginning' : new Date(Number(commitTime)).toISOString()
+/** RFC 3339; undefined: the database had no commit yet. */
+const commitTime = (backup: Backup): string | undefined =>
+  backup.commitTime === 0n ? undefined : new Date(Number(backup.commitTime)).toISOString()
 
 function documentOf(backup: Backup) {
   const { manifest, verification } = backup
@@ -134,7 +134,7 @@ function documentOf(backup: Backup) {
     type: backup.kind,
     ...(manifest.schedule !== undefined && { schedule: manifest.schedule }),
     position: manifest.position,
-    time: new Date(Number(backup.commitTime)).toISOString(),
+    time: commitTime(backup),
     records: manifest.count,
     dataBytes: manifest.dataBytes,
     storedBytes: backup.storedBytes,

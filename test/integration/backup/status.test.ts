@@ -6,6 +6,8 @@ import { kvidx } from '../cli/harness.ts'
 import { type Running, remove, startRunning } from './running.ts'
 
 /** What `/status` tells of backups, at once and not ten minutes later. */
+const PATIENCE = { timeout: 10_000 }
+
 let running: Running
 const keys = () => join(standalonePaths(running.root, 'default', 'orders').directory, 'encryption')
 beforeAll(async () => {
@@ -24,7 +26,7 @@ const job = (verb: string, ...args: string[]) =>
 const told = async () => (await running.status()).backup
 
 test('a job that could not even open the store, or had no scratch space, is a backup that failed', async () => {
-  await vi.waitFor(async () => expect((await told()).catalog.error).toMatch(/'k2026' is not in/))
+  await vi.waitFor(async () => expect((await told()).catalog.error).toMatch(/'k2026' is not in/), PATIENCE)
   const ran = await job('backup', '--schedule', 'daily', '--slot', '2026-11-23T02:00:00Z')
   expect(ran.code).toBe(2)
   expect(JSON.parse(ran.out)).toMatchObject({ phase: 'Failed', code: 'invalid_parameter' })
@@ -48,7 +50,35 @@ test('a job that could not even open the store, or had no scratch space, is a ba
 test('after a Full the store is known to be readable, and the recovery window to be open', async () => {
   expect((await told()).catalog.error).toBeDefined()
   expect((await job('backup', '--schedule', 'daily')).code).toBe(0)
-  await vi.waitFor(async () => expect((await told()).recoveryWindow).toMatchObject({ fromPosition: '1.1' }))
+  await vi.waitFor(async () => expect((await told()).recoveryWindow).toMatchObject({ fromPosition: '1.1' }), PATIENCE)
   expect((await told()).catalog).toMatchObject({ backups: 1 })
   expect((await told()).catalog.error).toBeUndefined()
+})
+
+test('a Full of a database without commits opens the window when it began: drills are of moments of its life, and no restore goes back to 1970', async () => {
+  const began = Date.now()
+  const young = await startRunning({ backup: { continuous: { enabled: true, interval: '100ms' } } })
+  try {
+    const here = (...args: string[]) => kvidx([...args, '--server', young.url, '--output', 'json'])
+    expect((await here('backup', 'create', 'empty')).code).toBe(0)
+    const empty = JSON.parse((await here('backup', 'list')).out)
+    const { from } = empty.recoveryWindow
+    expect(Date.parse(from)).toBeGreaterThanOrEqual(began)
+    await vi.waitFor(async () => expect((await young.status()).backup.recoveryWindow).toMatchObject({ from }), PATIENCE)
+    await young.put(1, 'one')
+    await vi.waitFor(async () => expect((await young.status()).backup.continuous.shipped).toBe('1.1'), PATIENCE)
+    const drill = JSON.parse((await here('backup', 'drill')).out.trim().split('\n').at(-1) as string)
+    expect(drill.phase).toBe('Completed')
+    expect(Date.parse(drill.time)).toBeGreaterThanOrEqual(began)
+    // a slip of the year
+    const refused = await kvidx(['restore', '--server', young.url, '--at', '2020-01-01T00:00:00Z'])
+    expect(refused.code).toBe(3)
+    expect(refused.notes).toContain(`comes before time 2020-01-01T00:00:00.000Z; the oldest are: empty at 1.0, ${from}`)
+    expect((await kvidx(['count', '--server', young.url])).out.trim()).toBe('1')
+    const between = await kvidx(['restore', '--server', young.url, '--at', from, '--dry-run'])
+    expect(between.out).toMatch(/would remove +1/)
+  } finally {
+    await young.stop()
+    remove(young)
+  }
 })
