@@ -107,6 +107,8 @@ export function statusText(status: Status, now: number): string {
   const name = status.name === undefined ? '' : `${status.namespace ?? 'default'}/${status.name}  `
   const last = (line: BackupLine | undefined, at: string | undefined) =>
     line && `${line.name}, ${ago(at === undefined ? undefined : Date.parse(at)) ?? 'time unknown'}`
+  // a volume that was lost has backups, and its store is not read before it is open again
+  const none = backup?.catalog && backup.catalog.error === undefined ? 'none yet' : 'not known: the store was not read'
   const failed = newer(backup?.lastFailed, backup?.lastSuccessful)
   return (
     `${name}${head}\n${trouble.join('')}` +
@@ -127,8 +129,8 @@ export function statusText(status: Status, now: number): string {
         ? `${volume.quarantine.entries} entries, ${size(volume.quarantine.bytes)} (kvidx quarantine list)`
         : undefined,
       certificate: status.certificate && `${status.certificate.subject}, until ${status.certificate.notAfter}`,
-      backup: backup && (last(backup.lastSuccessful, backup.lastSuccessful?.completedAt) ?? 'none yet'),
-      verified: backup && (last(backup.lastVerified, backup.lastVerified?.verifiedAt) ?? 'none yet'),
+      backup: backup && (last(backup.lastSuccessful, backup.lastSuccessful?.completedAt) ?? none),
+      verified: backup && (last(backup.lastVerified, backup.lastVerified?.verifiedAt) ?? none),
       'backup failed': failed && `${last(failed, failed.completedAt)}: ${failed.error ?? 'reason unknown'}`,
       'backup store': backup?.catalog?.error,
       continuous:

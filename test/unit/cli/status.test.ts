@@ -36,6 +36,7 @@ describe('kvidx status', () => {
             completedAt: new Date(NOW - MINUTE).toISOString(),
             error: 'no such bucket',
           },
+          catalog: {},
           continuous: { state: 'Failing', backlogChanges: 3, rpoMs: 61_000, failing: { message: 'refused' } },
         },
       },
@@ -74,6 +75,14 @@ task vacuum       running, 42 %
       NOW,
     )
     expect(text).toBe('default/orders  NOT READY: the lock is held\n')
+  })
+
+  test('backups that nobody looked for are not said to be none', () => {
+    const told = (backup: object) => statusText({ state: 'OK', backup: { ...backup } } as never, NOW)
+    const empty = { time: '2026-11-23T12:00:00Z', backups: 0, segments: 0 }
+    expect(told({})).toMatch(/backup +not known: the store was not read/)
+    expect(told({ catalog: { ...empty, error: 'no such bucket' } })).toMatch(/verified +not known/)
+    expect(told({ catalog: empty })).toMatch(/backup +none yet/)
   })
 
   test('a failed backup is no news after a later success', () => {
