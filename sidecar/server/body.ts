@@ -106,7 +106,7 @@ async function collect(exchange: Exchange, limit: number, hint: string): Promise
 }
 
 /**
- * The body piece by piece, at the pace of whoever takes them. Errors: request_timeout when the client stops sending,
+ * The body piece by piece, at the pace of whoever takes them. Errors: request_timeout when the client stops sending, not_ready when the process stops before the end,
  * ClientGone when it goes away, so that half a file is never taken for a whole one.
  */
 export async function* streamBody(exchange: Exchange): AsyncGenerator<Buffer> {
@@ -117,24 +117,30 @@ export async function* streamBody(exchange: Exchange): AsyncGenerator<Buffer> {
     exchange.awaitsContinue = false
     res.writeContinue()
   }
-  const { idleTimeout } = context.limits
+  const { limits, ending } = context
+  const { idleTimeout } = limits
   // destroyOnReturn would close the connection before a refusal is answered
   const iterator = req.iterator({ destroyOnReturn: false })[Symbol.asyncIterator]()
   try {
     for (;;) {
       const late = Promise.withResolvers<never>()
       late.promise.catch(() => {})
+      const stop = (): void => late.reject(stopped())
+      ending.addEventListener('abort', stop)
       const watch = context.watchdog.watch(() =>
         late.reject(timedOut(`no byte of the body came for ${idleTimeout} ms`)),
       )
       let step: IteratorResult<Buffer>
       try {
+        // one that sends and sends is ended, too
+        if (ending.aborted) throw stopped()
         step = await Promise.race([iterator.next(), late.promise])
       } catch (error) {
         if (error instanceof KvidxError) throw error
         throw new ClientGone('the client went away inside its body', { cause: error })
       } finally {
         watch.end()
+        ending.removeEventListener('abort', stop)
       }
       if (step.done) break
       exchange.received += step.value.length
@@ -168,6 +174,10 @@ function refuseCoding(exchange: Exchange): void {
 
 function tooLarge(bytes: number, limit: number, hint: string): KvidxError {
   return new KvidxError('too_large', `the body has at least ${bytes} bytes (limit: ${limit})${hint}`, { limit })
+}
+
+function stopped(): KvidxError {
+  return new KvidxError('not_ready', 'the database is stopping; the file had not ended')
 }
 
 function timedOut(message: string): KvidxError {

@@ -18,6 +18,8 @@ declare module 'fastify' {
 }
 
 const RECORDS = '/v1/records/'
+/** For answers that say that there was no more time, ms. */
+const LAST_ANSWERS = 1000
 /** Calls on one record are most of the load: they go to their handler without the router's objects. */
 const FAST = new Map<string | undefined, Route>(
   ROUTES.filter(route => route.path === '/v1/records/{key}').map(route => [route.method, route]),
@@ -111,13 +113,13 @@ export class DataListener {
     return typeof address === 'object' ? address?.port : undefined
   }
 
-  /** Accepts nothing new, waits for requests under way up to drainTimeout, then closes what is left. */
+  /** Accepts nothing new, waits for requests under way up to drainTimeout and for the answers of those that end then, and closes what is left. */
   async close(): Promise<void> {
     const closed = new Promise<void>(resolve => this.#server.close(() => resolve()))
     this.#server.closeIdleConnections()
     // a connection becomes idle when its request ends
     const idle = setInterval(() => this.#server.closeIdleConnections(), 20)
-    const late = setTimeout(() => this.#server.closeAllConnections(), this.#context.limits.drainTimeout)
+    const late = setTimeout(() => this.#server.closeAllConnections(), this.#context.limits.drainTimeout + LAST_ANSWERS)
     await closed
     clearInterval(idle)
     clearTimeout(late)

@@ -29,6 +29,8 @@ export interface ListenerContext {
   readonly followers: Budget
   /** Aborted when the server stops: followers end, the rest finishes. */
   readonly stopping: AbortSignal
+  /** Aborted when the rest had its time: what still waits for its client ends, with an answer where there is one to give. */
+  readonly ending: AbortSignal
   /** Backup and restore; absent where there is no volume. */
   readonly services?: AdminServices
 }

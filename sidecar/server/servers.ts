@@ -96,6 +96,7 @@ export async function startServers(
 
     const limits = { ...DEFAULT_LIMITS, ...config.limits }
     const stopping = new AbortController()
+    const ending = new AbortController()
     const watchdog = new Watchdog(clock, limits.idleTimeout)
     closing.push(() => watchdog.stop())
     const shared = {
@@ -109,6 +110,7 @@ export async function startServers(
       streams: new Budget('streams at one time', limits.streams),
       followers: new Budget('readers of the change feed', limits.followers),
       stopping: stopping.signal,
+      ending: ending.signal,
       ...(options.services && { services: options.services }),
     }
     const contextFor = (access: Access): ListenerContext => ({ ...shared, access })
@@ -116,7 +118,9 @@ export async function startServers(
     const listeners: DataListener[] = []
     const closeData = async (): Promise<void> => {
       stopping.abort()
+      const late = setTimeout(() => ending.abort(), limits.drainTimeout)
       await Promise.all(listeners.splice(0).map(listener => listener.close()))
+      clearTimeout(late)
     }
     closing.push(closeData)
     const tcp = await DataListener.start(
