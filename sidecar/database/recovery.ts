@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { Clock } from '../../src/common/clock.ts'
 import { KvidxError } from '../../src/common/errors.ts'
-import { EVERY_KEY } from '../engine/engine.ts'
+import { type EngineKind, EVERY_KEY } from '../engine/engine.ts'
 import { type LastEnd, readLastEnd, removeCleanExit } from '../volume/clean-exit.ts'
 import {
   type Identity,
@@ -25,7 +25,7 @@ import { readSyncMode, writeSyncMode } from '../volume/sync-mode.ts'
 import type { DatabaseConfig } from './config.ts'
 import { forgetEpochs, rememberEpochs, rememberedEpochs } from './epoch-history.ts'
 import { formatPosition } from './position.ts'
-import { openSession, type Session } from './session.ts'
+import { ENGINE_FILE, openSession, type Session } from './session.ts'
 
 /** What the start found and did; for status, events and the log. */
 export interface StartReport {
@@ -97,6 +97,7 @@ export async function start(
     if (seeded || verdict.kind === 'adopted' || verdict.kind === 'cloned') await writeIdentity(layout, identity)
     await forgetSeeded(layout)
     const before = await readdir(layout.database)
+    if (verdict.kind === 'new' && !seeded) refuseStrangers(config.engine, layout, before)
     // another lineage begins, with epochs of its own
     if (verdict.kind === 'new') await forgetEpochs(layout)
     const end = before.length === 0 || seeded ? undefined : await readLastEnd(layout)
@@ -168,6 +169,21 @@ async function judge(config: DatabaseConfig, layout: VolumeLayout, now: number):
   if (identity && !existsSync(layout.swap) && !(await holdsBytes(layout.database)))
     return judgeEmpty('without its database files', identity.lineage, expectationOf(config), now)
   return judgeVolume(identity, isNew, expectationOf(config), now)
+}
+
+/** What a person put there to be taken over, under a name that the engine does not read: it would begin empty beside it. Errors: conflict. */
+function refuseStrangers(engine: EngineKind, { database }: VolumeLayout, names: readonly string[]): void {
+  const own = ENGINE_FILE[engine]
+  // SQLite throws away a log without its database
+  const log = engine === 'SQLite' && names.includes(own) ? ['-wal', '-shm', '-journal'].map(end => `${own}${end}`) : []
+  const strangers = names.filter(name => ![own, ...log, 'lost+found'].includes(name))
+  if (strangers.length === 0) return
+  throw new KvidxError(
+    'conflict',
+    `${database} belongs to no database yet and holds ${strangers.slice(0, 5).join(', ')}, which ${engine} would not read. ` +
+      'Nothing was changed. A SQLite database is taken over as main.db, its log as main.db-wal; others by kvidx import. Move the rest away and start again',
+    { path: database, strangers },
+  )
 }
 
 function expectationOf(config: DatabaseConfig): IdentityExpectation {

@@ -1,4 +1,4 @@
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
@@ -47,6 +47,32 @@ async function adopt(root: string, clock = systemClock) {
   onTestFinished(close)
   return { database, report, close }
 }
+
+describe('what lies in db/ of a volume without a database, and would not be read, is refused and left as it is:', () => {
+  test.each([
+    ['SQLite', 'a SQLite file under its own name', ['main.sqlite3']],
+    ['SQLite', 'the log under the name of the original', ['main.db', 'main.sqlite3-wal']],
+    ['SQLite', 'a log alone', ['main.db-wal']],
+    ['SQLite', 'files of LMDB', ['data.mdb']],
+    ['LMDB', 'a SQLite file for LMDB', ['main.db']],
+  ] as const)('%s, %s', async (engine, _, files) => {
+    const root = volumeWith('nothing')
+    for (const file of files) writeFileSync(join(root, 'db', file), '')
+    const database = new LocalDatabase(
+      databaseConfig({ name: 'orders', engine, dataDirectory: root }),
+      systemClock,
+      silent,
+    )
+    await expect(database.open(never)).rejects.toMatchObject({
+      code: 'conflict',
+      message: expect.stringMatching(`holds ${files.at(-1)}, which ${engine} would not read.*taken over as main.db`),
+    })
+    expect(readdirSync(join(root, 'db')).sort()).toEqual([...files])
+    for (const file of files) rmSync(join(root, 'db', file))
+    await database.open(never)
+    await database.close()
+  })
+})
 
 describe('a database of kvidxkit at /data/db/main.db', () => {
   test.each(['clean', 'hot'])(
