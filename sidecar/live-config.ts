@@ -54,7 +54,8 @@ export class LiveConfig {
 
   /** Looks at the file until `stop`. A document that is not valid changes nothing and is logged. */
   async watch(clock: Clock, interval = INTERVAL): Promise<void> {
-    await this.#files.open()
+    // it may have changed since the start read it, and that it can no longer be used is no reason not to start with what it was
+    await this.#files.open().catch(() => this.#files.look())
     this.#files.watch(clock, interval)
   }
 

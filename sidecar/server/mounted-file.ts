@@ -25,8 +25,10 @@ export class MountedFiles {
 
   /** Reads for the first time. Errors: whatever `load` throws. */
   async open(): Promise<void> {
-    this.#seen = await this.#fingerprint()
+    const found = await this.#fingerprint()
     this.#load(await this.#read())
+    // only now: what could not be read or used is looked at again
+    this.#seen = found
   }
 
   /** Looks every `interval` milliseconds until stop. @param looked called after each look */

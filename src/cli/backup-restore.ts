@@ -76,7 +76,8 @@ export function backupRestoreCommand(io: Io): Command {
                     'restored to': resolve(flags.dataDir),
                     engine,
                     'source position': rest.reached,
-                    'last commit': new Date(Number(rest.reachedTime)).toISOString(),
+                    'last commit':
+                      rest.reachedTime === '0' ? 'none yet' : new Date(Number(rest.reachedTime)).toISOString(),
                     position: rest.position,
                     lineage: identity.lineage,
                     records: rest.count,

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
@@ -11,7 +11,7 @@ import { openReader, openWriter } from '../../sidecar/engine/open.ts'
 import { systemClock } from '../../src/common/clock.ts'
 import { standalonePaths } from '../../src/standalone/paths.ts'
 import { SCHEDULES, writeConfig } from '../integration/backup/running.ts'
-import { s3Binary, startS3 } from '../integration/backup/s3-server.ts'
+import { s3Binary, s3Destination, startS3 } from '../integration/backup/s3-server.ts'
 import { kvidx } from '../integration/cli/harness.ts'
 import type { RunningS3 } from '../servers/versitygw.ts'
 import { random } from '../support/random.ts'
@@ -59,11 +59,6 @@ describe.skipIf(!s3Binary)('an S3 server, LMDB', () => {
   let server: RunningS3
   beforeEach(async () => {
     server = await startS3()
-    mkdirSync(join(server.directory, 'backups'))
-    const credentials = join(standalonePaths(root, 'default', 'orders').directory, 's3-credentials')
-    mkdirSync(credentials, { recursive: true })
-    writeFileSync(join(credentials, 'accessKeyId'), server.accessKeyId)
-    writeFileSync(join(credentials, 'secretAccessKey'), server.secretAccessKey)
     process.env.AWS_ACCESS_KEY_ID = server.accessKeyId
     process.env.AWS_SECRET_ACCESS_KEY = server.secretAccessKey
   })
@@ -74,10 +69,11 @@ describe.skipIf(!s3Binary)('an S3 server, LMDB', () => {
   })
 
   test(`gives back ${MOMENTS} random moments (seed ${SEED})`, async () => {
-    const s3 = { bucket: 'backups', prefix: 'prod', endpoint: server.endpoint, region: 'us-east-1', pathStyle: true }
+    const destination = s3Destination(server, root)
+    const { bucket, prefix, endpoint, region } = destination.s3
     await loseAndRestore('LMDB', {
-      backup: { destination: { s3: { ...s3, credentialsSecretRef: { name: 'x' } } } },
-      url: `s3://backups/prod?endpoint=${server.endpoint}&region=us-east-1`,
+      backup: { destination },
+      url: `s3://${bucket}/${prefix}?endpoint=${endpoint}&region=${region}`,
     })
   })
 })

@@ -42,7 +42,7 @@ export function s3StoreIn(server: RunningS3, options: Partial<S3StoreOptions> = 
 }
 
 /** A destination in a new bucket of the server for the database `orders` below a root, whose credentials are put where it looks for them. */
-export function s3Destination(server: RunningS3, root: string): object {
+export function s3Destination(server: RunningS3, root: string) {
   const bucket = newBucket(server)
   const credentials = join(standalonePaths(root, 'default', 'orders').directory, 's3-credentials')
   mkdirSync(credentials, { recursive: true })

@@ -77,6 +77,9 @@ test('a Full of a database without commits opens the window when it began: drill
     expect((await kvidx(['count', '--server', young.url])).out.trim()).toBe('1')
     const between = await kvidx(['restore', '--server', young.url, '--at', from, '--dry-run'])
     expect(between.out).toMatch(/would remove +1/)
+    const beside = ['--store', young.store, '--at', 'empty', '--data-dir', join(young.root, 'beside')]
+    const restored = await kvidx(['backup', 'restore', ...beside])
+    expect([restored.code, restored.out]).toEqual([0, expect.stringMatching(/^last commit +none yet$/m)])
   } finally {
     await young.stop()
     remove(young)

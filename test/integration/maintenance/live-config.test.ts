@@ -1,13 +1,44 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, expect, test, vi } from 'vitest'
-import { sidecarHere } from '../../support/sidecar-here.ts'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { LiveConfig } from '../../../sidecar/live-config.ts'
+import { withDefaults } from '../../../src/api/v1alpha1/defaults.ts'
+import { renderSidecarConfig, sidecarConfig } from '../../../src/api/v1alpha1/sidecar-config.ts'
+import { systemClock } from '../../../src/common/clock.ts'
+import { createLog } from '../../../src/common/log.ts'
+import { sidecarHere, temporaryDirectory } from '../../support/sidecar-here.ts'
 
 const LOST = 'b9a6a2a4-4a50-4d4c-9d2a-2f3d3f1c5a11'
 const patience = { timeout: 15_000, interval: 100 }
 const quiet = { monitoring: { logLevel: 'Error' } }
 
 describe('the configuration of a running process', () => {
+  test('that can no longer be used a moment after it was first read leaves what was read in force', async () => {
+    const root = temporaryDirectory()
+    const path = join(root, 'config.json')
+    const document = (logLevel: string) =>
+      renderSidecarConfig(
+        sidecarConfig({
+          namespace: 'default',
+          name: 'orders',
+          spec: withDefaults({ engine: 'SQLite', storage: { size: '1Gi' }, monitoring: { logLevel } } as never),
+        }),
+      )
+    writeFileSync(path, document('Error'))
+    const log = createLog({ name: 'test', level: 'Silent' }).logger
+    const live = LiveConfig.open(
+      path,
+      config => config,
+      () => log,
+    )
+    writeFileSync(path, '{ half a docu')
+    await live.watch(systemClock, 20)
+    onTestFinished(() => live.stop())
+    expect(live.dynamic.monitoring.logLevel).toBe('Error')
+    writeFileSync(path, document('Warn'))
+    await vi.waitFor(() => expect(live.dynamic.monitoring.logLevel).toBe('Warn'), patience)
+  })
+
   test('/status tells size, free bytes and quarantine of the volume', async () => {
     const directory = await usedVolume()
     const old = join(directory, 'quarantine', '20200102T030405Z-restored')

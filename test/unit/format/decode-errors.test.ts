@@ -218,6 +218,7 @@ describe('NDJSON', () => {
     ['a key that is a number', '{"key":1,"data":""}\n', /key is 1; expected .* decimal string/],
     ['a key above the limit', '{"key":"18446744073709551616","data":""}\n', /key is "18446744073709551616"/],
     ['data that is not base64', '{"key":"1","data":"eA="}\n', /data is not base64/],
+    ['base64 with bits behind its data', '{"key":"1","data":"eB=="}\n', /not canonical base64: its last character/],
     ['base64 with stray letters', '{"key":"1","data":"e-A="}\n', /data is not base64/],
     ['no data', '{"key":"1"}\n', /data is missing/],
     ['an unknown member', '{"key":"1","data":"","ttl":"1s"}\n', /'ttl' is not known/],

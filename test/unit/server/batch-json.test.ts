@@ -135,9 +135,19 @@ describe('a batch', () => {
       `${data}=`,
       `${data.slice(0, -1)}-`,
       `=${data.slice(1)}`,
+      // would be read as eA== is
+      'eB==',
+      'eHl=',
       `${data.slice(0, 4_000_000)} ${data.slice(4_000_001)}`,
     ])
       expect(() => batch(wrong)).toThrow(expect.objectContaining({ code: 'invalid_body' }))
+  })
+
+  test('an expiry that is no safe number is named as it was sent', () => {
+    for (const expiresAt of ['9007199254740993', '1e300', '1.5'])
+      expect(() => readBatch(`{"ops":[{"op":"put","key":"1","expiresAt":${expiresAt}}]}`, 1)).toThrow(
+        `ops[0].expiresAt: ${JSON.stringify(Number(expiresAt))} is not allowed (allowed: Unix milliseconds from 1 to 18446744073709551615 as a string, up to 2^53-1`,
+      )
   })
 
   test('a misspelt member is named with the one that was meant', () => {
