@@ -18,12 +18,9 @@ export function validityOf({ subject, validFromDate, validToDate }: X509Certific
   return { subject: name, notBefore: validFromDate.getTime(), notAfter: validToDate.getTime() }
 }
 
-/**
- * Says on the health board that clients refuse the certificate. It is served all the same: one without it would take the database from those, too, who do not look.
- * @param validity undefined: none is served any more
- */
-export function showValidity(board: HealthBoard, validity: CertificateValidity | undefined, now: number): void {
-  const found = validity && trouble(validity, now)
+/** Says on the health board that clients refuse the certificate. It is served all the same: to refuse it would take the database from those, too, who do not look. */
+export function showValidity(board: HealthBoard, validity: CertificateValidity, now: number): void {
+  const found = trouble(validity, now)
   for (const reason of REASONS) {
     if (found?.reason === reason) board.raise(reason, found.message, now)
     else board.clear(reason)

@@ -7,7 +7,7 @@ import type { Database } from '../database/database.ts'
 import type { HealthBoard } from '../database/health.ts'
 import { type Access, loopbackAccess, socketAccess, tokenAccess } from './access.ts'
 import { Budget } from './budget.ts'
-import { type CertificateValidity, showValidity } from './certificate-validity.ts'
+import { showValidity } from './certificate-validity.ts'
 import { DEFAULT_LIMITS, isLoopback, type ServersConfig } from './config.ts'
 import { DataListener } from './data-listener.ts'
 import type { ListenerContext } from './exchange.ts'
@@ -81,17 +81,15 @@ export async function startServers(
     operations.attach(database)
     if (!options.operations) closing.push(() => operations.close())
     if (certificate) {
-      const show = (validity: CertificateValidity | undefined): void => {
+      const show = (): void => {
+        const { validity } = certificate
         operations.metrics.certificate = validity
-        if (options.board) showValidity(options.board, validity, clock.now())
+        if (options.board && validity) showValidity(options.board, validity, clock.now())
       }
-      show(certificate.validity)
+      show()
       // also when its files are as they were: time passes
-      certificate.files.watch(clock, interval, () => show(certificate.validity))
-      closing.push(() => {
-        certificate.files.stop()
-        show(undefined)
-      })
+      certificate.files.watch(clock, interval, show)
+      closing.push(() => certificate.files.stop())
     }
 
     const limits = { ...DEFAULT_LIMITS, ...config.limits }
