@@ -152,7 +152,8 @@ export function backupDrillCommand(io: Io): Command {
           bar.end()
           interrupt.end()
         })
-        await client?.report(result).catch(() => undefined)
+        // a drill that was broken off says nothing of the backups
+        if (!interrupt.signal.aborted) await client?.report(result).catch(() => undefined)
         await write(
           io.output,
           flags.output === 'json' ? `${JSON.stringify(result)}\n` : fields({ ...result, kind: undefined }),

@@ -4,6 +4,7 @@ import { problemOf, type ServerClient } from './client.ts'
 import { type ClusterFlags, inCluster, withCluster } from './cluster.ts'
 import { type ConnectionFlags, connected, withConnection } from './connection-options.ts'
 import { Unreachable } from './exit-code.ts'
+import { interruptible } from './interrupt.ts'
 import { type Io, linesOf, write } from './io.ts'
 import { stagedProgress } from './progress.ts'
 import { parseTarget, targetQuery } from './restore-target.ts'
@@ -55,7 +56,7 @@ export function restoreCommand(io: Io): Command {
           atEpoch: flags.atEpoch ?? (await epochNow(client)),
           ...(flags.dryRun && { dryRun: true }),
         }
-        return say(await follow(client, query, io), flags, io)
+        return say(await follow(client, query, flags, io), flags, io)
       })
     })
 }
@@ -102,12 +103,30 @@ async function epochNow(client: ServerClient): Promise<string> {
   return String(stats.position).split('.')[0] as string
 }
 
+/** On the way out; what becomes of the restore is told by its own answer. */
+async function cancel(flags: RestoreFlags, io: Io): Promise<void> {
+  try {
+    // the answer to the restore has the other connection
+    await connected(flags, async client => (await client.call('DELETE', '/v1/admin/restore')).bytes())
+    await write(io.notes, 'the restore is being cancelled; nothing is changed before its swap\n')
+  } catch (error) {
+    await write(
+      io.notes,
+      `the restore goes on: ${(error as Error).message} (back, once it has ended: kvidx restore --undo)\n`,
+    )
+  }
+}
+
 async function follow(
   client: ServerClient,
   query: Readonly<Record<string, string | boolean>>,
+  flags: RestoreFlags,
   io: Io,
 ): Promise<Record<string, unknown>> {
   const headers = { accept: 'application/x-ndjson' }
+  const interrupt = interruptible()
+  // the database goes on without us: whoever presses Ctrl-C means the restore
+  interrupt.signal.addEventListener('abort', () => void cancel(flags, io), { once: true })
   const answer = await client.call('POST', '/v1/admin/restore', { query, headers, long: true })
   const bar = stagedProgress(io)
   try {
@@ -125,6 +144,7 @@ async function follow(
     }
   } finally {
     bar.end()
+    interrupt.end()
   }
   throw new Unreachable('the answer was cut; whether the restore has ended is not known: ask GET /v1/admin/restore')
 }

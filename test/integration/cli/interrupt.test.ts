@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { closeSync, mkdirSync, openSync, readdirSync } from 'node:fs'
-import { createServer, type Server } from 'node:http'
+import { createServer, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
@@ -51,6 +51,42 @@ describe('Ctrl-C', { timeout: 120_000 }, () => {
     child.kill(signal)
     expect([await code, notes()]).toEqual([130, 'kvidx: interrupted\n'])
     expect(readdirSync(directory)).toEqual([])
+  })
+
+  test('that arrives twice, from the terminal and from the launcher, is one', async () => {
+    const directory = temporaryDirectory()
+    const { url } = await endless((_, response) => void response.write(Buffer.alloc(100_000)))
+    const { child, code, notes } = start(['export', join(directory, 'out.bin'), '--server', url], directory)
+    await expect.poll(() => readdirSync(directory), { timeout: 40_000 }).toEqual(['out.bin.partial'])
+    child.kill('SIGINT')
+    child.kill('SIGTERM')
+    expect([await code, notes()]).toEqual([130, 'kvidx: interrupted\n'])
+    expect(readdirSync(directory)).toEqual([])
+  })
+
+  test('in a restore cancels it in the database, which would go on and swap', async () => {
+    let cancelled = false
+    let answer: ServerResponse | undefined
+    const { url } = await endless((request, response) => {
+      if (request.url?.startsWith('/v1/stats')) response.end('{"position":"1.7"}')
+      else if (request.method === 'DELETE') {
+        cancelled = true
+        response.writeHead(202).end()
+        answer?.end(
+          `${JSON.stringify({ problem: { status: 499, code: 'cancelled', detail: 'the restore was cancelled' } })}\n`,
+        )
+      } else {
+        answer = response
+        response.writeHead(200, { 'content-type': 'application/x-ndjson' })
+        response.write('{"phase":"Staging","progress":1}\n')
+      }
+    })
+    const { child, code, notes } = start(['restore', '--latest', '--server', url], temporaryDirectory())
+    await expect.poll(() => answer !== undefined, { timeout: 40_000 }).toBe(true)
+    child.kill('SIGINT')
+    expect(await code).toBe(130)
+    expect(cancelled).toBe(true)
+    expect(notes()).toBe('the restore is being cancelled; nothing is changed before its swap\nkvidx: interrupted\n')
   })
 
   test('in an import of a database removes the copy that it read', async () => {
