@@ -29,7 +29,10 @@ export async function importInto(
   } catch (error) {
     if (options.atomic || !(error instanceof KvidxError)) throw error
     const { imported, skipped, position } = totals
-    const done = imported + skipped === 0 ? { imported } : { imported, position: formatPosition(position) }
+    const done = {
+      imported: String(imported),
+      ...(imported + skipped > 0 && { position: formatPosition(position) }),
+    }
     const message = `${error.message}; ${imported} records before were imported`
     throw new KvidxError(error.code, message, { ...done, ...error.details }, error)
   }
@@ -56,7 +59,7 @@ async function importCommits(
       throw new KvidxError('duplicate_key', `record ${first + index}: key ${key} exists already`, {
         record: first + index,
         key: String(key),
-        imported: totals.imported,
+        imported: String(totals.imported),
         position: formatPosition(position),
       })
     }

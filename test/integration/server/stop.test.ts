@@ -77,7 +77,7 @@ test('SIGTERM ends imports and exports that do not end by themselves, and each c
     retryable: true,
     detail: expect.stringContaining('the database is stopping; the file had not ended'),
   }
-  expect(await slices.answer).toMatchObject({ status: 503, problem: { ...stopping, imported: 20_000 } })
+  expect(await slices.answer).toMatchObject({ status: 503, problem: { ...stopping, imported: '20000' } })
   for (const answer of [await whole.answer, await staged.answer]) {
     expect(answer).toMatchObject({ status: 503, problem: stopping })
     expect(answer.problem).not.toHaveProperty('imported')
