@@ -116,8 +116,8 @@ export interface Database {
   get(key: Key): { record: VisibleRecord | undefined; digest: bigint | undefined; position: Position }
   /** Queued into the next group commit; resolves when durable. Rejects: overloaded, no_space, too_large, not_ready, unknown_outcome. */
   write(request: WriteRequest): Promise<WriteResult>
-  /** Removes a range above the atomic limits in slices of one commit each. */
-  removeRangeSliced(range: KeyRange): Promise<{ removed: number; position: Position }>
+  /** Removes a range above the atomic limits in slices of one commit each; aborted, no further one is begun. */
+  removeRangeSliced(range: KeyRange, signal?: AbortSignal): Promise<{ removed: number; position: Position }>
 
   scan(options: ScanOptions, signal: AbortSignal): Promise<RecordStream>
   count(range: KeyRange, signal: AbortSignal): Promise<{ count: number; position: Position }>

@@ -283,10 +283,11 @@ export class LocalDatabase implements Database {
     return result
   }
 
-  async removeRangeSliced(range: KeyRange): Promise<{ removed: number; position: Position }> {
+  async removeRangeSliced(range: KeyRange, signal?: AbortSignal): Promise<{ removed: number; position: Position }> {
     let removed = 0
     let position = this.state.position
     for (let start = range.start; start <= range.end; ) {
+      signal?.throwIfAborted()
       const end = this.#endOfSlice(start, range.end)
       const result = await this.write({ operations: [{ op: 'removeRange', range: { start, end } }] }).catch(
         (thrown: unknown) => {

@@ -75,7 +75,7 @@ async function removeRange(exchange: Exchange): Promise<void> {
   if (bounded && values.all) throw invalidParameter('all', 'all=true does not go together with start or end')
   const range = rangeOf(values)
   if (values.atomic === false) {
-    const { removed, position } = await exchange.database.removeRangeSliced(range)
+    const { removed, position } = await exchange.database.removeRangeSliced(range, clientSignal(exchange))
     return exchange.json(200, position, { removed: String(removed), position: formatPosition(position) })
   }
   const result = await offerSlices(exchange.write([{ op: 'removeRange', range }]))

@@ -1,6 +1,6 @@
 import { Command } from 'commander'
 import { KvidxError } from '../common/errors.ts'
-import { type ConnectionFlags, connected, withConnection } from './connection-options.ts'
+import { type ConnectionFlags, connectedUntilSignal, withConnection } from './connection-options.ts'
 import { type Io, write } from './io.ts'
 import { conditions } from './put.ts'
 import { type RangeFlags, rangeQuery, withRange } from './range-options.ts'
@@ -23,7 +23,7 @@ export function deleteCommand(io: Io): Command {
     .option('--if-match <etag>', 'only if the record has this ETag')
     .option('--if-term <n>', 'only if the record has this term')
     .action((key: string | undefined, flags: DeleteFlags) =>
-      connected(flags, async client => {
+      connectedUntilSignal(flags, async client => {
         const ranged = flags.start !== undefined || flags.end !== undefined || flags.all === true
         if ((key !== undefined) === ranged)
           throw new KvidxError('invalid_parameter', 'give a key, or --start and --end, or --all')

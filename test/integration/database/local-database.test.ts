@@ -283,6 +283,20 @@ describe.each(ENGINES)('a database on one volume, %s', engine => {
     expect((await database.count(EVERY_KEY, never)).count).toBe(20)
   })
 
+  test('removes no further slice of a range once nobody waits for it', async () => {
+    const database = await open(engine)
+    for (let batch = 0n; batch < 5n; batch++)
+      await database.write({ operations: Array.from({ length: 5000 }, (_, i) => put(batch * 5000n + BigInt(i), 'x')) })
+    const gone = new AbortController()
+    const removed = database.removeRangeSliced(EVERY_KEY, gone.signal)
+    // the first slice is on its way
+    gone.abort(new Error('gone'))
+    await expect(removed).rejects.toThrow('gone')
+    const left = database.state.count
+    expect(left).toBeGreaterThan(0n)
+    expect(left).toBeLessThan(25_000n)
+  })
+
   test('comes back after a clean end as it was, without a new epoch', async () => {
     const directory = join(root, `again-${engine}`)
     let database = await open(engine, directory)

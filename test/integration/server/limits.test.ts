@@ -442,6 +442,30 @@ describe('too much at one time', () => {
   })
 })
 
+test('a removal in slices hears that its client went away', async () => {
+  let begun = false
+  let heard = false
+  const { url } = await startForTest({
+    instead: () => ({
+      removeRangeSliced: (_, signal) => {
+        begun = true
+        return new Promise((_, reject) => {
+          signal?.addEventListener('abort', () => {
+            heard = true
+            reject(signal.reason)
+          })
+        })
+      },
+    }),
+  })
+  const client = new AbortController()
+  const asked = fetch(`${url}/v1/records?all=true&atomic=false`, { method: 'DELETE', signal: client.signal })
+  await expect.poll(() => begun).toBe(true)
+  client.abort()
+  await expect(asked).rejects.toThrow()
+  await expect.poll(() => heard).toBe(true)
+})
+
 describe('what the database refuses', () => {
   const refusing = (error: KvidxError) =>
     startForTest({
