@@ -14,6 +14,7 @@ import {
   CONFIG_MAPS,
   CRON_JOBS,
   NETWORK_POLICIES,
+  PERSISTENT_VOLUME_CLAIMS,
   POD_DISRUPTION_BUDGETS,
   ROLES,
   SECRETS,
@@ -21,7 +22,8 @@ import {
   SERVICES,
   STATEFUL_SETS,
 } from '../../kube/resources.ts'
-import { APPLIED_ANNOTATION, CREATED_MARK, DATABASE_LABEL, MANAGED_BY } from './names.ts'
+import { labelsMissing } from './labels-missing.ts'
+import { APPLIED_ANNOTATION, CREATED_MARK } from './names.ts'
 import { TOKENS } from './objects/auth-secret.ts'
 import type { Action } from './observed.ts'
 
@@ -125,9 +127,15 @@ async function carryOutOne(
         if (!isAlreadyExists(error)) throw error
         const { namespace, name } = action.object.metadata
         const there = await api.get<KubeObject>(action.resource, { namespace, name }, { signal })
-        // the volume of backups belongs to nobody: one that is there is used as it is
-        if (controllerOf(action.object) === undefined) return undefined
-        return controllerOf(there)?.uid === owner ? unlabelled(action, there) : conflict(action.resource.kind, name)
+        // a volume belongs to nobody: that it is meant for this database its labels say
+        if (controllerOf(action.object) === undefined)
+          return action.resource === PERSISTENT_VOLUME_CLAIMS
+            ? labelsMissing(action.resource, there, action.object.metadata.labels)
+            : undefined
+        // what was made once is not ours to change (we have no right to change a Secret): a person is told
+        return controllerOf(there)?.uid === owner
+          ? labelsMissing(action.resource, there, action.object.metadata.labels)
+          : conflict(action.resource.kind, name)
       }
     case 'patch':
       await api.patch(action.resource, { namespace: action.namespace, name: action.name }, action.body, { signal })
@@ -158,7 +166,8 @@ async function apply(
   let { live } = action
   if (!live) {
     try {
-      await api.create(resource, object, { signal })
+      // a misspelt field of the spec must not be dropped here and refused later
+      await api.create(resource, object, { signal, ...(FROM_SPEC.has(resource) && { fieldValidation: 'Strict' }) })
       return undefined
     } catch (error) {
       if (!isAlreadyExists(error)) throw error
@@ -183,35 +192,39 @@ function withTokens(action: Action & { kind: 'create' }): KubeObject {
   return { ...action.object, stringData } as KubeObject
 }
 
-/** The API server does not take the pods: a mistake of the spec that only it can see, and no retry mends. */
-function refusedSpec(action: Action, failure: unknown): Finding | undefined {
-  if (!(failure instanceof KubeApiError) || (failure.status !== 422 && failure.status !== 400)) return undefined
-  if (action.resource !== STATEFUL_SETS || action.kind !== 'apply') return undefined
-  const field = failure.details.causes?.[0]?.field ?? ''
-  const problem = failure.details.causes?.map(cause => `${cause.field}: ${cause.message}`).join('; ') || failure.message
-  // containers[0] is the database's own
-  return /containers\[0\]\.resources/.test(field)
-    ? { type: 'Stalled', status: 'True', reason: 'InvalidSpec', values: { field: 'spec.resources', problem } }
-    : { type: 'Stalled', status: 'True', reason: 'PodTemplateRefused', values: { problem } }
-}
+/** What the spec hands on to the API server unread, and the field of the spec that it stands in. */
+const FROM_SPEC: ReadonlyMap<Resource, string> = new Map([
+  [STATEFUL_SETS, 'spec.podTemplate'],
+  [NETWORK_POLICIES, 'spec.security.networkPolicy.from'],
+  [CRON_JOBS, 'spec.backup'],
+])
+/** So an apply is answered, with status 500, that names a field which the kind does not have. */
+const UNKNOWN_FIELD = /failed to create typed patch object \(.*?\): /s
 
-/**
- * What was made once is not ours to change (we have no right to change a Secret), and without its labels our watches do not see it: a person is told.
- * Undefined where the watch has only not told of it yet.
- */
-function unlabelled({ resource, object }: Action & { kind: 'create' }, there: KubeObject): Finding | undefined {
-  const labels = [...Object.keys(MANAGED_BY), DATABASE_LABEL]
-    .filter(label => there.metadata.labels?.[label] !== object.metadata.labels?.[label])
-    .map(label => `${label}=${object.metadata.labels?.[label]}`)
-    .join(' ')
-  if (labels === '') return undefined
-  const { kind } = resource
-  return {
+/** The API server does not take an object: a mistake of the spec that only it can see, and no retry mends. */
+function refusedSpec(action: Action, failure: unknown): Finding | undefined {
+  const handedOn = FROM_SPEC.get(action.resource)
+  if (!(failure instanceof KubeApiError) || action.kind !== 'apply' || handedOn === undefined) return undefined
+  const unknown = UNKNOWN_FIELD.exec(failure.message)
+  if (failure.status !== 422 && failure.status !== 400 && !unknown) return undefined
+  const [cause, ...causes] = failure.details.causes ?? []
+  const problem = unknown
+    ? failure.message.slice(unknown.index + unknown[0].length)
+    : cause
+      ? [cause, ...causes].map(({ field, message }) => `${field}: ${message}`).join('; ')
+      : failure.message
+  const invalid = (field: string): Finding => ({
     type: 'Stalled',
     status: 'True',
-    reason: 'LabelsMissing',
-    values: { kind, name: there.metadata.name, labels },
-  }
+    reason: 'InvalidSpec',
+    values: { field, problem },
+  })
+  if (action.resource !== STATEFUL_SETS)
+    return invalid(cause?.field === 'spec.timeZone' ? 'spec.backup.timeZone' : handedOn)
+  // containers[0] is the database's own
+  return /containers\[0\]\.resources/.test(cause?.field ?? '')
+    ? invalid('spec.resources')
+    : { type: 'Stalled', status: 'True', reason: 'PodTemplateRefused', values: { problem } }
 }
 
 function conflict(kind: string, name: string): Finding {

@@ -32,7 +32,8 @@ export function growthOf({ spec, names }: Blueprint, { claims, pods, probe }: Ob
   if (has < requested || requested < bytes(size, 'spec.storage.size')) return NONE
   // the figures may be those from before the last growth
   const interval = milliseconds(autoGrow.interval, 'spec.storage.autoGrow.interval')
-  if (probe.time - grownAt(claim) < interval) return NONE
+  // a clock that was ahead then must not keep the volume from growing until it is reached
+  if (Math.abs(probe.time - grownAt(claim)) < interval) return NONE
   const percent = ((volume.size - volume.free) / Math.max(1, volume.size)) * 100
   const why = cause(autoGrow, percent, volume.daysUntilFull)
   if (why === undefined) return NONE

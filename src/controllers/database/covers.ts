@@ -14,11 +14,28 @@ export function covers(desired: unknown, live: unknown): boolean {
   if (typeof desired === 'object') {
     const there = (typeof live === 'object' && live !== null ? live : {}) as Record<string, unknown>
     return Object.entries(desired).every(
-      ([name, value]) => covers(value, there[name]) && (!WHOLE.has(name) || sameKeys(value, there[name])),
+      ([name, value]) =>
+        (covers(value, there[name]) || isDropped(name, value, there[name])) &&
+        (!WHOLE.has(name) || sameKeys(value, there[name])),
     )
   }
   return desired === live || sameQuantity(desired, live)
 }
+
+/** Of most fields the API server does not store the zero value: `readOnly: false` of a mount is not there when it is read. */
+function isDropped(name: string, desired: unknown, live: unknown): boolean {
+  return live === undefined && (desired === false || desired === '' || desired === 0) && !KEPT_ZEROS.has(name)
+}
+
+/** Whose absence means something else than false: one that is not there was removed. */
+const KEPT_ZEROS = new Set([
+  'automountServiceAccountToken',
+  'enableServiceLinks',
+  'allowPrivilegeEscalation',
+  'readOnlyRootFilesystem',
+  'runAsNonRoot',
+  'hostUsers',
+])
 
 /** Maps that the API replaces as a whole: an entry that somebody added there is drift, elsewhere it may be another's field. */
 const WHOLE = new Set(['selector', 'matchLabels', 'nodeSelector'])

@@ -306,10 +306,10 @@ function whyItDoesNotGrow(
     }
   const claim = growth.kind === 'grow' && observed.claims.find(({ metadata }) => metadata.name === growth.claim)
   if (!claim || observed.expandable !== false) return undefined
-  const { storageClassName = '', resources } = claim.spec
+  const { storageClassName, resources } = claim.spec
   return {
     reason: 'CannotExpand',
-    values: { class: storageClassName, claim: claim.metadata.name, size: resources.requests.storage },
+    values: { class: storageClassName || '(none)', claim: claim.metadata.name, size: resources.requests.storage },
   }
 }
 

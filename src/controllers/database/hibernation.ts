@@ -51,7 +51,7 @@ export function planHibernation(blueprint: Blueprint, observed: Observed, now: n
         },
       ]
     : reconciling('making the last backup')
-  if (last && now - failedAt(last) < AGAIN) return { blueprint: awake, actions: [], findings: blocked }
+  if (last && Math.abs(now - failedAt(last)) < AGAIN) return { blueprint: awake, actions: [], findings: blocked }
   const object = newRecord({
     namespace,
     name: `${name}-hibernate-${request}-${(last ? numberOf(last) : 0) + 1}`,

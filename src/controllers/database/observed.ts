@@ -126,6 +126,8 @@ export interface Observed {
   readonly pods: readonly Pod[]
   /** Data claims, by ordinal. */
   readonly claims: readonly Claim[]
+  /** The claim of the pod, where it is none of `claims`: one that somebody made without our labels. */
+  readonly strayClaim?: KubeObject | undefined
   /** KvidxBackups of the database. */
   readonly backups?: readonly BackupRecord[]
   /** The Job that reads a store that was not seen before. */

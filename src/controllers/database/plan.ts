@@ -5,7 +5,8 @@ import { controllerOf, type OwnerReference } from '../../kube/object.ts'
 import { PERSISTENT_VOLUME_CLAIMS, PODS, SECRETS, STATEFUL_SETS } from '../../kube/resources.ts'
 import { growthOf } from './auto-grow.ts'
 import { covers, hashOf } from './covers.ts'
-import { APPLIED_ANNOTATION, CREATED_MARK, GROWN_ANNOTATION } from './names.ts'
+import { labelsMissing } from './labels-missing.ts'
+import { APPLIED_ANNOTATION, CREATED_MARK, GROWN_ANNOTATION, keptLabelsOf } from './names.ts'
 import { authSecret } from './objects/auth-secret.ts'
 import { planBackupClaim } from './objects/backup-claim.ts'
 import type { Blueprint } from './objects/blueprint.ts'
@@ -167,6 +168,9 @@ function mustBeRecreated(blueprint: Blueprint, observed: Observed): boolean {
 function planVolumes(blueprint: Blueprint, observed: Observed): Plan {
   const actions: Action[] = []
   const findings: Finding[] = []
+  const stray =
+    observed.strayClaim && labelsMissing(PERSISTENT_VOLUME_CLAIMS, observed.strayClaim, keptLabelsOf(blueprint.name))
+  if (stray) findings.push(stray)
   const growth = growthOf(blueprint, observed)
   const ofSpec = bytes(blueprint.spec.storage.size, 'spec.storage.size')
   for (const claim of observed.claims) {
@@ -186,7 +190,7 @@ function planVolumes(blueprint: Blueprint, observed: Observed): Plan {
             type: 'Stalled',
             status: 'True',
             reason: 'CannotExpand',
-            values: { class: claim.spec.storageClassName ?? '', claim: name, size: requested },
+            values: { class: claim.spec.storageClassName || '(none)', claim: name, size: requested },
           })
         continue
       }

@@ -45,7 +45,7 @@ import { DATABASE_LABEL, FINALIZER, isDataClaim } from './names.ts'
 import { type Blueprint, blueprintOf } from './objects/blueprint.ts'
 import type { CronJob } from './objects/cron-jobs.ts'
 import { knowsTemplate, type StatefulSet } from './objects/stateful-set.ts'
-import type { Action, Observed, Pod } from './observed.ts'
+import type { Action, Claim, Observed, Pod } from './observed.ts'
 import { isReady, planAll } from './plan.ts'
 import type { Prober } from './prober.ts'
 import { DATABASES } from './resource.ts'
@@ -79,6 +79,8 @@ export class DatabaseReconciler {
   readonly #classes = new Map<string, { readonly expandable: boolean; readonly until: number }>()
 
   readonly #status: StatusWriter
+  /** Which database of its name a key was last. */
+  readonly #uids = new Map<string, string | undefined>()
   /** uid and generation of databases whose spec was found good. */
   readonly #valid = new Map<string, string>()
 
@@ -88,14 +90,11 @@ export class DatabaseReconciler {
   }
 
   async reconcile(key: string, signal: AbortSignal): Promise<ReconcileResult | undefined> {
-    const { cache, prober } = this.#options
-    const database = cache.databases.store.get(key)
-    if (!database) {
-      prober.forget(key)
-      this.#status.forget(key)
-      this.#valid.delete(key)
-      return undefined
-    }
+    const database = this.#options.cache.databases.store.get(key)
+    // also where it was deleted and made anew before we looked: what is known of the old one, its lineage above all, is not true of the new one
+    if (this.#uids.get(key) !== database?.metadata.uid) this.#forget(key)
+    if (!database) return undefined
+    this.#uids.set(key, database.metadata.uid)
     if (database.metadata.deletionTimestamp) return this.#delete(database, signal)
     try {
       return await this.#live(key, database, signal)
@@ -104,6 +103,13 @@ export class DatabaseReconciler {
       if (isNamespaceTerminating(error)) return undefined
       throw error
     }
+  }
+
+  #forget(key: string): void {
+    this.#options.prober.forget(key)
+    this.#status.forget(key)
+    this.#valid.delete(key)
+    this.#uids.delete(key)
   }
 
   async #live(
@@ -141,7 +147,13 @@ export class DatabaseReconciler {
     const cloning = planClone(wanted, observed)
     const catalog = planCatalog(cloning.blueprint, observed)
     const hibernation = planHibernation(cloning.blueprint, observed, this.#options.clock.now())
-    const { blueprint } = hibernation
+    // while it is suspended its pods stay, whatever else the spec asks for
+    const blueprint = spec.suspend
+      ? {
+          ...hibernation.blueprint,
+          replicas: Math.max(hibernation.blueprint.replicas, observed.statefulSet?.spec.replicas ?? 0),
+        }
+      : hibernation.blueprint
     // a mistake that only rendering finds (a quantity, say) is the spec's, too
     let plan: ReturnType<typeof planAll>
     try {
@@ -205,7 +217,9 @@ export class DatabaseReconciler {
   }
 
   #sayStalled(database: KvidxDatabase & KubeObject, finding: Finding, signal: AbortSignal): Promise<unknown> {
-    return this.#status.write(database, withFindings(database, [finding], this.#options.clock.now()), signal)
+    const { cache, clock } = this.#options
+    const serves = observe(cache, database).pods.some(isReady)
+    return this.#status.write(database, withFindings(database, [finding], serves, clock.now()), signal)
   }
 
   async #observe(
@@ -223,7 +237,8 @@ export class DatabaseReconciler {
       const due =
         !probe ||
         probe.pod !== pod.metadata.uid ||
-        clock.now() - probe.time >= interval - 500 ||
+        // either way: the wall clock may have been set back
+        Math.abs(clock.now() - probe.time) >= interval - 500 ||
         isReady(pod) !== (probe.status?.ready ?? false)
       if (due) probe = await prober.ask(key, pod, signal)
     }
@@ -234,11 +249,20 @@ export class DatabaseReconciler {
       namespaceTerminating: false,
       finalSnapshot: undefined,
     }
-    return { ...known, expandable: await this.#expandable(classToGrow(blueprint, known), signal) }
+    const strayClaim = pod && seen.claims.length === 0 ? await this.#claimOf(blueprint, signal) : undefined
+    return { ...known, strayClaim, expandable: await this.#expandable(claimToGrow(blueprint, known), signal) }
   }
 
-  async #expandable(name: string | undefined, signal: AbortSignal): Promise<boolean | undefined> {
-    if (name === undefined) return undefined
+  #claimOf({ namespace, names }: Blueprint, signal: AbortSignal): Promise<KubeObject | undefined> {
+    const ref = { namespace, name: names.dataClaim(0) }
+    return undefinedIfMissing(this.#options.api.get<KubeObject>(PERSISTENT_VOLUME_CLAIMS, ref, { signal }))
+  }
+
+  async #expandable(claim: Claim | undefined, signal: AbortSignal): Promise<boolean | undefined> {
+    if (!claim) return undefined
+    const name = claim.spec.storageClassName
+    // a volume that no class provisioned; a claim that has none yet may get a class
+    if (!name) return claim.status?.phase === 'Bound' ? false : undefined
     const now = this.#options.clock.monotonic()
     const known = this.#classes.get(name)
     if (known && known.until > now) return known.expandable
@@ -275,7 +299,11 @@ export class DatabaseReconciler {
       const detail = refusal ?? (outcome.error as Error).message
       const blocked = { type: 'Stalled', status: 'True', reason: 'DeletionBlocked', values: { detail } } as const
       if (!isConflict(outcome.error))
-        await this.#status.write(database, withFindings(database, [...plan.findings, blocked], clock.now()), signal)
+        await this.#status.write(
+          database,
+          withFindings(database, [...plan.findings, blocked], observed.pods.some(isReady), clock.now()),
+          signal,
+        )
       if (refusal === undefined) throw outcome.error
       this.#options.log.info({ database: keyOf(database.metadata), reason: refusal }, 'deletion waits')
       return { requeueAfter: blockedDelay(database, clock.now()) }
@@ -289,7 +317,11 @@ export class DatabaseReconciler {
       }
       return undefined
     }
-    await this.#status.write(database, withFindings(database, plan.findings, clock.now()), signal)
+    await this.#status.write(
+      database,
+      withFindings(database, plan.findings, observed.pods.some(isReady), clock.now()),
+      signal,
+    )
     return { requeueAfter: 2000 }
   }
 
@@ -333,16 +365,15 @@ function restarts({ resource }: Action): boolean {
   return resource === STATEFUL_SETS || resource === PODS || resource === PERSISTENT_VOLUME_CLAIMS
 }
 
-/** The class of a claim that is to grow: asked about only then. */
-function classToGrow(blueprint: Blueprint, observed: Observed): string | undefined {
+/** The claim that is to grow: its class is asked about only then. */
+function claimToGrow(blueprint: Blueprint, observed: Observed): Claim | undefined {
   const growth = growthOf(blueprint, observed)
   const size = parseNano(blueprint.spec.storage.size) ?? 0n
-  const claim = observed.claims.find(
+  return observed.claims.find(
     ({ metadata, spec }) =>
       (growth.kind === 'grow' && growth.claim === metadata.name) ||
       (parseNano(spec.resources.requests.storage) ?? 0n) < size,
   )
-  return claim?.spec.storageClassName
 }
 
 function inWords(action: Action): string {
@@ -365,15 +396,30 @@ function stalled(reason: Reason, values: Readonly<Record<string, string | number
 }
 
 /** The status as it was, with conditions alone changed: for what keeps a reconcile from looking further. */
-function withFindings(database: KvidxDatabase, findings: readonly Finding[], now: number): KvidxDatabaseStatus {
+function withFindings(
+  database: KvidxDatabase,
+  findings: readonly Finding[],
+  serves: boolean,
+  now: number,
+): KvidxDatabaseStatus {
   const generation = database.metadata.generation ?? 0
   const stall = findings.find(finding => finding.type === 'Stalled')
   const known = findCondition(database.status?.conditions, 'Ready')
-  // what runs goes on running; a database that never ran is not ready
+  const said = findings.some(finding => finding.type === 'Ready')
+  // what runs goes on running, and is told of when it does not: nobody looks further until the stall is ended
   const ready: readonly Finding[] =
-    stall && known?.status !== 'True' && !findings.some(finding => finding.type === 'Ready')
-      ? [{ ...stall, type: 'Ready', status: 'False' }]
-      : []
+    !stall || said || (serves && known?.status === 'True')
+      ? []
+      : serves
+        ? [
+            {
+              type: 'Ready',
+              status: 'True',
+              reason: 'Ready',
+              values: { position: database.status?.data?.position ?? '0.0' },
+            },
+          ]
+        : [{ ...stall, type: 'Ready', status: 'False' }]
   return {
     ...database.status,
     observedGeneration: generation,

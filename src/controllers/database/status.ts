@@ -125,7 +125,8 @@ function refreshed(kept: Figures, seen: Figures | undefined, crossed: boolean, i
   const next: Figures = { data: seen.data ?? kept.data, volume: seen.volume ?? kept.volume }
   const isNew = (!kept.data && next.data) || (!kept.volume && next.volume)
   if (isNew || crossed || kept.volume?.quarantine?.entries !== next.volume?.quarantine?.entries) return next
-  if (kept.data?.time !== undefined && now - Date.parse(kept.data.time) < interval) return kept
+  // either way: a clock that was ahead must not keep the figures until it is reached
+  if (kept.data?.time !== undefined && Math.abs(now - Date.parse(kept.data.time)) < interval) return kept
   const moved =
     (['keys', 'dataBytes', 'fileBytes'] as const).some(field => hasMoved(kept.data?.[field], next.data?.[field])) ||
     (['usedBytes', 'daysUntilFull'] as const).some(field => hasMoved(kept.volume?.[field], next.volume?.[field]))

@@ -93,7 +93,7 @@ function cronJob(blueprint: Blueprint, input: CronJobInput): KubeObject {
     kind: 'CronJob',
     metadata: ownedMeta(input.name, namespace, name, owner),
     spec: {
-      schedule: input.schedule,
+      schedule: withoutSeven(input.schedule),
       timeZone: spec.backup?.timeZone ?? 'Etc/UTC',
       suspend: input.suspend,
       // two at once would read the same snapshot twice and want the same volume
@@ -107,6 +107,26 @@ function cronJob(blueprint: Blueprint, input: CronJobInput): KubeObject {
       },
     },
   } as KubeObject
+}
+
+/** Kubernetes knows Sunday as 0 alone. The days that a field with a 7 means, otherwise the schedule as it was written. */
+export function withoutSeven(schedule: string): string {
+  const fields = schedule.split(' ')
+  const days = fields[4]
+  if (days === undefined || !days.includes('7')) return schedule
+  const numbers = days.split(',').flatMap(part => {
+    const [range = '', step = '1'] = part.split('/')
+    const [from = '', to = from] = (range === '*' ? '0-6' : range).split('-').map(day => dayNumber(day))
+    return Array.from({ length: Number(to) - Number(from) + 1 }, (_, index) => Number(from) + index).filter(
+      (_, index) => index % Number(step) === 0,
+    )
+  })
+  return [...fields.slice(0, 4), [...new Set(numbers.map(day => day % 7))].toSorted().join(',')].join(' ')
+}
+
+function dayNumber(day: string): string {
+  const index = ['SUN', 'MON', 'TUE', 'WED', 'THU', 'FRI', 'SAT'].indexOf(day.toUpperCase())
+  return index < 0 ? day : String(index)
 }
 
 /** Once a day, each database at its own minute, so that a hundred of them do not list one bucket at the same moment. */

@@ -1,8 +1,14 @@
+import { Cron } from 'croner'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { cronJobName, jobName, pruneName, scheduledName } from '../../../../src/controllers/backup/names.ts'
 import { planBackupClaim } from '../../../../src/controllers/database/objects/backup-claim.ts'
-import { type CronJob, cronJobs, pruneSchedule } from '../../../../src/controllers/database/objects/cron-jobs.ts'
+import {
+  type CronJob,
+  cronJobs,
+  pruneSchedule,
+  withoutSeven,
+} from '../../../../src/controllers/database/objects/cron-jobs.ts'
 import { jobPod } from '../../../../src/controllers/database/objects/job-pod.ts'
 import type { Claim } from '../../../../src/controllers/database/observed.ts'
 import { blueprint, type Spec, TO_BUCKET, TO_VOLUME } from './blueprints.ts'
@@ -29,6 +35,22 @@ describe('the CronJobs of a database', () => {
       'orders-backup-daily',
       'orders-prune',
     ])
+  })
+
+  test('run at the times that were asked for, without a day 7, which Kubernetes does not know', () => {
+    expect(withoutSeven('0 2 * * 7')).toBe('0 2 * * 0')
+    expect(withoutSeven('7 7 7 7 *')).toBe('7 7 7 7 *')
+    expect(withoutSeven('@weekly')).toBe('@weekly')
+    const day = fc.constantFrom('0', '1', '5', '6', '7', 'MON', 'sat', '5-7', 'FRI-7', '1-7/2', '0-7', '2-4')
+    fc.assert(
+      fc.property(fc.array(day, { minLength: 1, maxLength: 4 }), days => {
+        const schedule = `0 2 * * ${days.join(',')}`
+        const rendered = withoutSeven(schedule)
+        expect(rendered.split(' ')[4]).not.toContain('7')
+        const runs = (text: string) => new Cron(text, { timezone: 'Etc/UTC', paused: true }).nextRuns(20, new Date(0))
+        expect(runs(rendered)).toEqual(runs(schedule))
+      }),
+    )
   })
 
   test('sleep with the database, with backup.suspend, and each by itself', () => {

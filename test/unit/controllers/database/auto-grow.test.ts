@@ -72,6 +72,12 @@ describe('a volume grows by itself', () => {
       { used: 90, size: '100Mi', requested: '100Mi' },
       `${125 / 1024} GiB, ${THRESHOLD}`,
     ],
+    ['not again at once', { used: 90, grownAt: NOW - 5 * MINUTE }, 'none'],
+    [
+      'when it last grew by a clock that was ahead',
+      { used: 90, grownAt: NOW + 3650 * 24 * 60 * MINUTE },
+      `13 GiB, ${THRESHOLD}`,
+    ],
     ['up to the limit', { used: 90, autoGrow: { ...GROW, maxSize: '11Gi' } }, `11 GiB, ${THRESHOLD}`],
     [
       'to a limit between units',

@@ -18,7 +18,10 @@ describe('a live object covers what is desired', () => {
     ['words that are no quantities', { name: 'a' }, { name: 'b' }, false],
     ['a selector with an entry more', { selector: { a: 'x' } }, { selector: { a: 'x', b: 'y' } }, false],
     ['labels with an entry more', { labels: { a: 'x' } }, { labels: { a: 'x', b: 'y' } }, true],
-    ['false and missing', { a: false }, {}, false],
+    ['false, which the API server does not store', { readOnly: false }, {}, true],
+    ['an empty word, which it does not store', { env: [{ name: 'A', value: '' }] }, { env: [{ name: 'A' }] }, true],
+    ['false and true', { readOnly: false }, { readOnly: true }, false],
+    ['false, where missing means true', { automountServiceAccountToken: false }, {}, false],
     ['undefined in what is desired', { a: undefined }, { a: 1 }, true],
   ])('%s', (_, desired, live, expected) => expect(covers(desired, live)).toBe(expected))
 
