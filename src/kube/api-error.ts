@@ -139,6 +139,11 @@ export function isInvalid(error: unknown): error is KubeApiError {
   return isApiError(error, 'Invalid')
 }
 
+/** The object cannot be made as it is: a quota is used up, a policy forbids it, a field is wrong. Not that its namespace is going. */
+export function isRefused(error: unknown): error is KubeApiError {
+  return error instanceof KubeApiError && [400, 403, 422].includes(error.status) && !isNamespaceTerminating(error)
+}
+
 /** The resource version is too old for the server: list again. */
 export function isExpired(error: unknown): error is KubeApiError {
   return (

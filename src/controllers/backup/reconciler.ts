@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
+import type { BackupPhase } from '../../api/v1alpha1/kvidx-backup.ts'
 import type { KvidxDatabase } from '../../api/v1alpha1/kvidx-database.ts'
 import type { Clock } from '../../common/clock.ts'
 import type { KubeApi } from '../../kube/api.ts'
@@ -7,6 +8,7 @@ import {
   isConflict,
   isNamespaceTerminating,
   isNotFound,
+  isRefused,
   undefinedIfMissing,
 } from '../../kube/api-error.ts'
 import type { ReconcileResult } from '../../kube/controller.ts'
@@ -85,7 +87,7 @@ export class BackupReconciler {
         return
       case 'start':
         log.info({ backup: keyOf(record.metadata), job: step.job.metadata.name }, 'starting the job of a backup')
-        await this.#createJob(step.job, signal)
+        await this.#createJob(record, step.job, step.change.phase, signal)
         await this.#write(record, step.change, signal)
         return
       case 'status':
@@ -135,7 +137,8 @@ export class BackupReconciler {
         await ignoreMissing(api.delete(VOLUME_SNAPSHOTS, { namespace, name }, { signal, uid: step.uid }))
         return this.#release(record, signal)
       case 'start':
-        if (database) await this.#createJob(deletionJob(record, database), signal)
+        if (database)
+          await this.#createJob(record, deletionJob(record, database), record.status?.phase ?? 'Pending', signal)
         return undefined
       case 'wait':
         return undefined
@@ -167,11 +170,14 @@ export class BackupReconciler {
       : undefinedIfMissing(this.#options.api.get<Job>(JOBS, { namespace, name }, { signal }))
   }
 
-  async #createJob(job: KubeObject, signal: AbortSignal): Promise<void> {
+  /** @param phase stays when the Job is refused: the record says why, and the queue tries again */
+  async #createJob(record: BackupRecord, job: KubeObject, phase: BackupPhase, signal: AbortSignal): Promise<void> {
     try {
       await this.#options.api.create(JOBS as Resource, job, { signal })
     } catch (error) {
-      if (!isAlreadyExists(error)) throw error
+      if (isAlreadyExists(error)) return
+      if (isRefused(error)) await this.#write(record, { phase, detail: `its Job is refused: ${error.message}` }, signal)
+      throw error
     }
   }
 

@@ -97,7 +97,11 @@ function isRollingOut(observed: Observed, pod: Pod | undefined): boolean {
 
 function whyNotReady(blueprint: Blueprint, observed: Observed, pod: Pod | undefined): Cause | undefined {
   if (!observed.statefulSet) return { reason: 'Creating', values: { detail: 'StatefulSet' } }
-  if (!pod) return { reason: 'Creating', values: { detail: `pod ${blueprint.names.pod(0)}` } }
+  if (!pod) {
+    // a quota or a policy in the way is told to the StatefulSet alone, as an event
+    const why = `if it does not come, kubectl describe statefulset ${blueprint.names.statefulSet} says why`
+    return { reason: 'Creating', values: { detail: `pod ${blueprint.names.pod(0)}; ${why}` } }
+  }
   const name = pod.metadata.name
   if (onLostNode(pod, observed)) {
     const node = pod.spec.nodeName ?? ''

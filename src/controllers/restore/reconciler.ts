@@ -7,6 +7,7 @@ import {
   isConflict,
   isNamespaceTerminating,
   isNotFound,
+  isRefused,
   undefinedIfMissing,
 } from '../../kube/api-error.ts'
 import type { Informer } from '../../kube/informer.ts'
@@ -75,6 +76,8 @@ export class RestoreReconciler {
         try {
           await api.create(JOBS, step.job, { signal })
         } catch (error) {
+          if (isRefused(error))
+            await this.#write(record, { phase: 'Pending', detail: `its Job is refused: ${error.message}` }, signal)
           if (!isAlreadyExists(error)) throw error
         }
         await this.#write(record, step.change, signal)

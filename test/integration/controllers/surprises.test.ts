@@ -2,10 +2,12 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
 import { systemClock } from '../../../src/common/clock.ts'
+import { BACKUPS } from '../../../src/controllers/backup/record.ts'
 import { databaseCache, informersOf } from '../../../src/controllers/database/controller.ts'
 import { Prober } from '../../../src/controllers/database/prober.ts'
 import { DatabaseReconciler } from '../../../src/controllers/database/reconciler.ts'
 import { DATABASES } from '../../../src/controllers/database/resource.ts'
+import { RESTORES } from '../../../src/controllers/restore/record.ts'
 import type { KubeClient } from '../../../src/kube/client.ts'
 import { silentLog } from '../../../src/kube/log.ts'
 import { KubeMetrics } from '../../../src/kube/metrics.ts'
@@ -31,6 +33,7 @@ const PERSISTENT_VOLUMES: Resource = {
   kind: 'PersistentVolume',
   namespaced: false,
 }
+const QUOTAS: Resource = { group: '', version: 'v1', plural: 'resourcequotas', kind: 'ResourceQuota', namespaced: true }
 const LABELS = { 'app.kubernetes.io/managed-by': 'kvidx-operator', 'kvidx.io/database': '' }
 
 describe.skipIf(missing)('what a database meets that nobody meant', () => {
@@ -150,6 +153,68 @@ describe.skipIf(missing)('what a database meets that nobody meant', () => {
     await reason(api, namespace, 'days', 'Stalled', 'InvalidSpec')
     expect((await said('days', 'Stalled'))?.message).toMatch(/^spec\.backup\.timeZone: .*europe\/berlin/)
   })
+
+  it('makes backups with the memory that is asked for, more than the default limit or less than the default request', async () => {
+    const destination = { volume: { size: '1Gi' } }
+    const schedules = [{ name: 'daily', schedule: '0 2 * * *' }]
+    const resourcesWith = async (resources: object, holds: (found: Any['spec']) => boolean) => {
+      await apply('sized', { backup: { destination, schedules, job: { resources } } })
+      return eventually(
+        async () => {
+          const job = await find(api, CRON_JOBS, namespace, 'sized-backup-daily')
+          return job?.spec.jobTemplate.spec.template.spec.containers[0].resources
+        },
+        found => found !== undefined && holds(found),
+      )
+    }
+    const more = await resourcesWith({ requests: { memory: '2Gi' } }, found => found.requests.memory === '2Gi')
+    expect(more.limits.memory).toBe('2Gi')
+    const less = await resourcesWith({ limits: { memory: '128Mi' } }, found => found.limits.memory === '128Mi')
+    expect(less.requests.memory).toBe('128Mi')
+  })
+
+  it('says in the record why no Job can be made of it, and goes on when one can', async () => {
+    const backup = { destination: { volume: { size: '1Gi' } } }
+    await apply('quota', { backup })
+    await podIs('quota', true)
+    await reason(api, namespace, 'quota', 'Ready', 'Ready')
+    const quota = { namespace, name: 'no-jobs' }
+    await api.create(QUOTAS, {
+      apiVersion: 'v1',
+      kind: 'ResourceQuota',
+      metadata: quota,
+      spec: { hard: { 'count/jobs.batch': '0' } },
+    } as KubeObject)
+    await eventually(
+      () => find(api, QUOTAS, namespace, 'no-jobs'),
+      found => found?.status?.hard !== undefined,
+    )
+    const kind = { apiVersion: 'kvidx.io/v1alpha1', metadata: { namespace, name: 'now' } }
+    await api.create(BACKUPS, { ...kind, kind: 'KvidxBackup', spec: { database: 'quota' } } as KubeObject)
+    const from = { latest: 'Backup' }
+    await api.create(RESTORES, {
+      ...kind,
+      kind: 'KvidxRestore',
+      spec: { database: 'quota', from, atEpoch: 1 },
+    } as KubeObject)
+    for (const resource of [BACKUPS, RESTORES]) {
+      const seen = await eventually(
+        () => find(api, resource, namespace, 'now'),
+        record => conditionOf(record, 'Ready') !== undefined,
+      )
+      expect(conditionOf(seen, 'Ready')).toMatchObject({
+        reason: 'Pending',
+        message: expect.stringMatching(/exceeded quota/),
+      })
+      expect(seen?.status.job).toBeUndefined()
+    }
+    await api.delete(QUOTAS, quota)
+    await eventually(
+      () => find(api, BACKUPS, namespace, 'now'),
+      record => record?.status?.job !== undefined,
+      30_000,
+    )
+  }, 60_000)
 
   it('does not go on saying Ready of a pod that died while the spec has a mistake', async () => {
     await apply('stale')

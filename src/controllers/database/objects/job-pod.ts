@@ -3,6 +3,7 @@ import { bytes } from '../../../common/quantity.ts'
 import { DATA_PORT, labelsOf, selectorOf, USER_ID } from '../names.ts'
 import type { Blueprint } from './blueprint.ts'
 import { CONFIG_KEY } from './config-map.ts'
+import { withDefaultAmounts } from './resources.ts'
 
 /** Of the pods that make, verify, prune and restore backups. */
 export const JOB_CONTAINER = 'job'
@@ -16,7 +17,8 @@ const LARGEST_EMPTY_DIR = 5 * 1024 ** 3
 export const EXIT_POINTLESS = 2
 const GRACE_SECONDS = 60
 
-const DEFAULT_RESOURCES = { requests: { cpu: '100m', memory: '256Mi' }, limits: { memory: '768Mi' } } as const
+const MEMORY_REQUEST = 256 * 1024 ** 2
+const MEMORY_LIMIT = 768 * 1024 ** 2
 
 export interface JobPodInput {
   /** Arguments of `kvidx` before the common ones: `['pod-job', 'backup', '--schedule', 'daily']`. */
@@ -139,10 +141,7 @@ export function jobPod(blueprint: Blueprint, { args, store, copyOf }: JobPodInpu
             ...['--token-file', '/etc/kvidx/auth/admin'],
           ],
           env: environment,
-          resources: {
-            requests: { ...DEFAULT_RESOURCES.requests, ...job?.resources?.requests },
-            limits: { ...DEFAULT_RESOURCES.limits, ...job?.resources?.limits },
-          },
+          resources: withDefaultAmounts(job?.resources, 'spec.backup.job.resources', MEMORY_REQUEST, MEMORY_LIMIT),
           securityContext: {
             allowPrivilegeEscalation: false,
             readOnlyRootFilesystem: true,

@@ -19,13 +19,22 @@ export interface ResourceAmounts {
 export function containerResources(spec: ResolvedDatabaseSpec): ResourceAmounts {
   const { cacheSize } = spec.tuning
   const cache = cacheSize === undefined || cacheSize === 'auto' ? AUTO_CACHE : bytes(cacheSize, 'spec.tuning.cacheSize')
+  return withDefaultAmounts(spec.resources, 'spec.resources', BASE_REQUEST + cache, BASE_LIMIT + 2 * cache)
+}
+
+/** What is given, and the defaults for the rest, memory in bytes. @param field for the message of an error */
+export function withDefaultAmounts(
+  { requests, limits }: ResourceAmounts = {},
+  field: string,
+  memoryRequest: number,
+  memoryLimit: number,
+): ResourceAmounts {
   const mebibytes = (amount: number) => `${Math.ceil(amount / MIB)}Mi`
-  const { requests, limits } = spec.resources ?? {}
-  const amount = (value: string | number | undefined, field: string) =>
-    value === undefined ? undefined : bytes(value, `spec.resources.${field}.memory`)
+  const amount = (value: string | number | undefined, which: string) =>
+    value === undefined ? undefined : bytes(value, `${field}.${which}.memory`)
   // where one of the two is given, the default of the other must not contradict it
-  const request = Math.min(BASE_REQUEST + cache, amount(limits?.memory, 'limits') ?? Number.POSITIVE_INFINITY)
-  const limit = Math.max(BASE_LIMIT + 2 * cache, amount(requests?.memory, 'requests') ?? 0)
+  const request = Math.min(memoryRequest, amount(limits?.memory, 'limits') ?? Number.POSITIVE_INFINITY)
+  const limit = Math.max(memoryLimit, amount(requests?.memory, 'requests') ?? 0)
   const cpu = limits?.cpu !== undefined && (parseNano(limits.cpu) ?? 0n) < CPU_REQUEST_NANO ? limits.cpu : CPU_REQUEST
   return {
     requests: { cpu, memory: mebibytes(request), ...requests },
