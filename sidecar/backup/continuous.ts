@@ -4,7 +4,7 @@ import { asKvidxError } from '../../src/common/errors.ts'
 import type { DatabaseState } from '../database/database.ts'
 import type { LocalDatabase } from '../database/local-database.ts'
 import type { Position } from '../database/operation.ts'
-import { ancestry, formatPosition, isAncestor } from '../database/position.ts'
+import { ancestry, formatPosition, isAncestor, parsePosition } from '../database/position.ts'
 import { readLineage } from './catalog.ts'
 import { resolveChain } from './chain.ts'
 import { compactSegments, DEFAULT_COMPACTION, planCompaction } from './compaction.ts'
@@ -60,6 +60,8 @@ export class ContinuousBackup {
   #gaps: ContinuousStatus['gaps'][number][] = []
   #needsFull: string | undefined
   #shipper: SegmentShipper | undefined
+  /** What the store had when that was last noted on the volume: counts until the store itself was asked. */
+  #known: bigint | undefined
   #before = { segments: 0, bytes: 0 }
   #stopping = new AbortController()
   #feed = new AbortController()
@@ -82,12 +84,13 @@ export class ContinuousBackup {
       shipper?.failing && this.#state === 'Shipping'
         ? { since: shipper.failing.since, code: shipper.failing.error.code, message: shipper.failing.error.message }
         : this.#failing
-    const backlog = shipper && seq > shipper.shipped.seq ? Number(seq - shipper.shipped.seq) : 0
+    const safe = shipper?.shipped.seq ?? this.#known ?? seq
+    const backlog = seq > safe ? Number(seq - safe) : 0
     return {
       state: this.#state === 'Shipping' && failing ? 'Failing' : this.#state,
       ...(shipper && { shipped: formatPosition(shipper.shipped) }),
       backlogChanges: backlog,
-      rpoMs: shipper ? this.#age.of(shipper.shipped.seq, seq, this.#options.clock.now()) : 0,
+      rpoMs: this.#age.of(safe, seq, this.#options.clock.now()),
       segments: this.#before.segments + (shipper?.segments ?? 0),
       bytes: this.#before.bytes + (shipper?.bytes ?? 0),
       ...(failing && { failing }),
@@ -117,6 +120,9 @@ export class ContinuousBackup {
   start(): void {
     if (this.#loop) return
     this.#stopping = new AbortController()
+    const { position, time } = this.#database.state
+    // older ones may be among what is not in the store; how old is not known before it was asked
+    this.#age.note(position.seq, Number(time))
     this.#unsubscribe = this.#database.subscribe((state: DatabaseState) =>
       this.#age.note(state.position.seq, this.#options.clock.now()),
     )
@@ -135,6 +141,7 @@ export class ContinuousBackup {
     await this.#loop?.catch(() => {})
     this.#loop = undefined
     this.#age.clear()
+    this.#known = undefined
     this.start()
   }
 
@@ -173,6 +180,7 @@ export class ContinuousBackup {
     this.#state = 'Starting'
     while (!signal.aborted) {
       try {
+        this.#known ??= await this.#lastNoted()
         context ??= { ...(await openStore(settings, clock)), signal }
         await this.#settleEpoch(context)
         const home = this.#home
@@ -328,6 +336,12 @@ export class ContinuousBackup {
       .map(backup => backup.position)
       .filter(position => isAncestor(epochs, position, state.position))
       .reduce<Position | undefined>((best, at) => (best && best.seq >= at.seq ? best : at), undefined)
+  }
+
+  /** Without a note: nothing that the log has. */
+  async #lastNoted(): Promise<bigint> {
+    const noted = (await this.#database.consumers())[CONSUMER]
+    return noted ? parsePosition(noted.position, CONSUMER).seq : this.#database.state.logBase.seq
   }
 
   async #register(position: Position, now: boolean): Promise<void> {

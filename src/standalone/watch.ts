@@ -11,6 +11,9 @@ export interface SidecarStatus {
   readonly engineVersion?: string
   readonly health?: { readonly causes: readonly { readonly reason: string; readonly message: string }[] }
   readonly failure?: { readonly code: string; readonly message: string }
+  readonly backup?: {
+    readonly continuous?: { readonly state: string; readonly failing?: { readonly message: string } }
+  }
   readonly data?: { readonly position: string; readonly count: string; readonly dataBytes: string }
 }
 
@@ -50,5 +53,10 @@ export function describe(status: SidecarStatus | undefined): string {
     causes.length > 0
       ? `, ${status.state}: ${causes.map(cause => `${cause.reason} (${cause.message})`).join('; ')}`
       : ''
-  return `ready, ${status.engineVersion ?? ''}${trouble}`
+  const { state, failing } = status.backup?.continuous ?? {}
+  const unshipped =
+    state === 'Failing' || state === 'HistoryConflict'
+      ? `, continuous backup ${state}${failing ? `: ${failing.message}` : ''}`
+      : ''
+  return `ready, ${status.engineVersion ?? ''}${trouble}${unshipped}`
 }

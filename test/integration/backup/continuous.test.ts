@@ -133,6 +133,37 @@ describe('a volume that was put back to an earlier time', () => {
       ...patience,
       timeout: 30_000,
     })
+    expect(await state()).toMatchObject({ continuous: { backlogChanges: 10 } })
+    // as the runbook says where this one is right
+    expect((await kvidx(['backup', 'create', 'this-one', '--server', url])).code).toBe(0)
+    expect((await kvidx(['restore', 'this-one', '--server', url])).code).toBe(0)
+    await fetch(`${url}/v1/records/12`, { method: 'PUT', body: 'behind it' })
+    await vi.waitFor(async () => {
+      const { position } = sidecar.database.state
+      const shipped = { state: 'Shipping', shipped: `${position.epoch}.${position.seq}`, backlogChanges: 0 }
+      expect(await state()).toMatchObject({ continuous: shipped })
+    }, patience)
+    const latest = await kvidx(['restore', '--latest', '--dry-run', '--output', 'json', '--server', url])
+    expect(JSON.parse(latest.out)).toMatchObject({ records: '12', added: 0, removed: 0, changed: 0 })
+  })
+
+  test('what is not in the store is told as that, also by a process that never reached it', async () => {
+    let running = await start()
+    await running.put(1, 'one')
+    await everythingShipped(running)
+    await running.stop()
+    renameSync(store(), join(root, 'away'))
+    running = await start()
+    renameSync(store(), join(root, 'empty'))
+    for (let key = 2; key < 5; key++) await running.put(key, 'not in the store')
+    const behind = { state: 'Failing', backlogChanges: 3, rpoMs: expect.any(Number) }
+    await vi.waitFor(async () => expect(await continuousOf(running)).toMatchObject(behind), patience)
+    expect((await continuousOf(running)).rpoMs).toBeGreaterThan(0)
+    await running.stop()
+    running = await start()
+    renameSync(store(), join(root, 'empty again'))
+    await vi.waitFor(async () => expect(await continuousOf(running)).toMatchObject(behind), patience)
+    expect((await continuousOf(running)).rpoMs).toBeGreaterThan(0)
   })
 
   test('to where a later epoch forked: it goes on in an epoch that the store does not know', async () => {
