@@ -125,8 +125,12 @@ async function follow(
 ): Promise<Record<string, unknown>> {
   const headers = { accept: 'application/x-ndjson' }
   const interrupt = interruptible()
+  let cancelled: Promise<void> | undefined
   // the database goes on without us: whoever presses Ctrl-C means the restore
-  interrupt.signal.addEventListener('abort', () => void cancel(flags, io), { once: true })
+  const abort = () => {
+    cancelled = cancel(flags, io)
+  }
+  interrupt.signal.addEventListener('abort', abort, { once: true })
   const answer = await client.call('POST', '/v1/admin/restore', { query, headers, long: true })
   const bar = stagedProgress(io)
   try {
@@ -144,6 +148,8 @@ async function follow(
     }
   } finally {
     bar.end()
+    // the restore may answer first, and what became of the wish to cancel it is said all the same
+    await cancelled
     interrupt.end()
   }
   throw new Unreachable('the answer was cut; whether the restore has ended is not known: ask GET /v1/admin/restore')
