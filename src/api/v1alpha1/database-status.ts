@@ -125,7 +125,7 @@ export const databaseStatus = block(
         },
       ),
     ),
-    image: line('Image of the pods.', 512),
+    image: line('Image that the pods last served with, or were first made with.', 512),
     updateAvailable: line('A newer default image.', 512),
     templateVersion: count('Version of the renderer of the pod template.'),
     engineVersion: line('Version of the engine’s library.', 64),

@@ -79,6 +79,8 @@ export interface BackupStatusInput {
   readonly before: BackupBlock | undefined
   /** When the database object was made, RFC 3339. */
   readonly created?: string | undefined
+  /** Whether BackupVerified stands in the status. */
+  readonly judged?: boolean
   /** The store whose backups have records. */
   readonly catalog?: string | undefined
   /** Unix ms */
@@ -93,6 +95,8 @@ export interface BackupStatusOutput {
 /** Changes that wait longer than this many intervals are behind, but never less than a minute. */
 const BEHIND_INTERVALS = 30
 const BEHIND_LEAST = 60_000
+const TYPES = ['BackupsHealthy', 'BackupVerified'] as const
+const NOT_VERIFIED: Finding = { type: 'BackupVerified', status: 'Unknown', reason: 'NotVerified' }
 const STORE_CODES = ['store_unreachable', 'store_denied']
 
 /** status.backup, BackupsHealthy and BackupVerified. Pure but for time zone data: the same input at rest gives equal results, whatever `now` is. */
@@ -100,7 +104,14 @@ export function backupStatus(input: BackupStatusInput): BackupStatusOutput {
   const { blueprint, before } = input
   const { backup } = blueprint.spec
   if (!backup)
-    return { block: undefined, findings: [{ type: 'BackupsHealthy', status: 'Unknown', reason: 'NoBackups' }] }
+    return {
+      block: undefined,
+      findings: TYPES.filter(type => type === 'BackupsHealthy' || input.judged).map(type => ({
+        type,
+        status: 'Unknown',
+        reason: 'NoBackups',
+      })),
+    }
   const view = viewOf(input, backup)
   const block = blockOf(input, view, before)
   // what a sleeping database had stays true, and nothing is due
@@ -110,9 +121,11 @@ export function backupStatus(input: BackupStatusInput): BackupStatusOutput {
     block: Object.keys(block).length > 0 ? block : undefined,
     findings: asleep
       ? []
-      : [healthy(input, backup, view), verified(view, blueprint.name, block.drill)].filter(
-          found => found !== undefined,
-        ),
+      : [
+          healthy(input, backup, view),
+          // what was said of a backup that nobody knows any more must not stand for ever
+          verified(view, blueprint.name, block.drill) ?? (input.judged ? NOT_VERIFIED : undefined),
+        ].filter(found => found !== undefined),
   }
 }
 
@@ -331,7 +344,7 @@ function verified(view: View, name: string, drill: BackupBlock['drill']): Findin
     }
   if (!proof) {
     const wanted = view.schedules.some(({ schedule }) => schedule.verify) || finished.some(wantsVerification)
-    return wanted ? { type: 'BackupVerified', status: 'Unknown', reason: 'NotVerified' } : undefined
+    return wanted ? NOT_VERIFIED : undefined
   }
   const values = { backup: proof.metadata.name, time: proof.status?.verifiedAt ?? '' }
   const late = view.schedules.some(

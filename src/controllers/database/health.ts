@@ -2,6 +2,7 @@ import { type Finding, findCondition } from '../../api/v1alpha1/conditions.ts'
 import { REASONS, type Reason } from '../../api/v1alpha1/reasons.ts'
 import { growthOf } from './auto-grow.ts'
 import type { Blueprint } from './objects/blueprint.ts'
+import type { StatefulSet } from './objects/stateful-set.ts'
 import type { Observed, Pod, ProbeStatus } from './observed.ts'
 import { isReady, onLostNode } from './plan.ts'
 
@@ -29,7 +30,7 @@ export function readiness(
       reason: blueprint.spec.suspend ? 'Suspended' : 'Ready',
       values: { position },
     })
-    if (isRollingOut(observed, pod) && !blueprint.spec.suspend)
+    if (isRollingOut(observed.statefulSet, pod) && !blueprint.spec.suspend)
       findings.push({
         type: 'Reconciling',
         status: 'True',
@@ -87,8 +88,8 @@ function hibernation(observed: Observed): readonly Finding[] {
   return [{ type: 'Ready', status: 'False', reason: 'Hibernated' }]
 }
 
-function isRollingOut(observed: Observed, pod: Pod | undefined): boolean {
-  const { statefulSet } = observed
+/** The pod is not yet as the StatefulSet says. */
+export function isRollingOut(statefulSet: StatefulSet | undefined, pod: Pod | undefined): boolean {
   if (!statefulSet) return true
   const seen = (statefulSet.status?.observedGeneration ?? 0) >= (statefulSet.metadata.generation ?? 0)
   const revision = statefulSet.status?.updateRevision

@@ -441,6 +441,7 @@ function backupsOf(
     trimmed: observed.probe?.status?.trimmedConsumers,
     before: observed.database.status?.backup,
     created: observed.database.metadata.creationTimestamp,
+    judged: findCondition(observed.database.status?.conditions, 'BackupVerified') !== undefined,
     catalog,
     now,
   })

@@ -3,6 +3,7 @@ import type { KvidxDatabaseStatus } from '../../api/v1alpha1/database-status.ts'
 import { milliseconds } from '../../common/duration.ts'
 import { formatBytes } from '../../common/quantity.ts'
 import { timeText } from '../backup/record.ts'
+import { isRollingOut } from './health.ts'
 import { DATA_PORT, DATABASE_LABEL, GROWN_ANNOTATION, OPERATIONS_PORT } from './names.ts'
 import type { Blueprint } from './objects/blueprint.ts'
 import type { Observed, ProbeStatus } from './observed.ts'
@@ -59,14 +60,31 @@ export function statusOf(
       ...(spec.security.socket && { socket: '/run/kvidx/kvidx.sock' }),
       tokenSecret: spec.security.auth.secretRef?.name ?? names.authSecret,
     },
-    image: blueprint.image,
+    ...proven(blueprint, observed),
     ...(updateAvailable !== undefined && { updateAvailable }),
-    templateVersion: blueprint.templateVersion,
     ...(engineVersion !== undefined && { engineVersion }),
     ...(blueprint.replicas === 0 && pods.length === 0 && { hibernated: true }),
     ...(figures.data && { data: figures.data }),
     storage: volumesOf(observed, figures.volume, names.dataClaim(0)),
   }
+}
+
+/**
+ * What the pods run. An image that the spec names is that once a pod serves with it: it is what a database goes back to when the field is taken
+ * out again, which must not be an image that never worked.
+ */
+function proven(
+  { spec, image, templateVersion }: Blueprint,
+  { database, statefulSet, pods }: Observed,
+): Pick<KvidxDatabaseStatus, 'image' | 'templateVersion'> {
+  const before = database.status ?? {}
+  if (spec.image === undefined || before.image === undefined || before.image === image)
+    return { image, templateVersion }
+  const set = statefulSet?.spec.template.spec.containers.some(container => container.image === image)
+  const serves = set && pods.some(isReady) && !isRollingOut(statefulSet, pods[0])
+  return serves
+    ? { image, templateVersion }
+    : { image: before.image, templateVersion: before.templateVersion ?? templateVersion }
 }
 
 /** What moves by itself: of the data, and of the volume of the pod that was asked. */

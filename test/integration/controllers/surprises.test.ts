@@ -23,7 +23,17 @@ import {
 } from '../../../src/kube/resources.ts'
 import type { RunningOperator } from '../../../src/operator/operator.ts'
 import { access, eventually, freshNamespace } from '../kube/access.ts'
-import { type Any, conditionOf, database, find, installDefinitions, reason, startHere, userApply } from './harness.ts'
+import {
+  type Any,
+  conditionOf,
+  database,
+  find,
+  IMAGE,
+  installDefinitions,
+  reason,
+  startHere,
+  userApply,
+} from './harness.ts'
 
 const { kubeconfig = '', missing } = inject('controlPlane')
 const PERSISTENT_VOLUMES: Resource = {
@@ -215,6 +225,50 @@ describe.skipIf(missing)('what a database meets that nobody meant', () => {
       30_000,
     )
   }, 60_000)
+
+  it('goes back to the image that worked when one that does not is taken out of the spec', async () => {
+    const runs = async (image: string) => {
+      const set = await eventually(
+        () => find(api, STATEFUL_SETS, namespace, 'image'),
+        seen => seen?.spec.template.spec.containers[0].image === image,
+      )
+      await eventually(
+        () => find(api, PODS, namespace, 'image-0'),
+        pod => pod?.spec.containers[0].image === image,
+      )
+      return set
+    }
+    await apply('image')
+    await podIs('image', true)
+    await reason(api, namespace, 'image', 'Ready', 'Ready')
+    await apply('image', { image: 'kvidx.example/kvidx:typo' })
+    await runs('kvidx.example/kvidx:typo')
+    await apply('image')
+    await runs(IMAGE)
+    // one that works stays
+    await apply('image', { image: 'kvidx.example/kvidx:2.0.0' })
+    await runs('kvidx.example/kvidx:2.0.0')
+    await podIs('image', true)
+    await eventually(
+      () => there('image'),
+      now => now.status.image === 'kvidx.example/kvidx:2.0.0',
+    )
+    await apply('image')
+    await eventually(
+      () => there('image'),
+      now => now.status.observedGeneration === now.metadata.generation,
+    )
+    await runs('kvidx.example/kvidx:2.0.0')
+  }, 60_000)
+
+  it('does not go on speaking of verified backups when there are none any more', async () => {
+    const backup = { destination: { volume: { size: '1Gi' } }, schedules: [{ name: 'daily', schedule: '0 2 * * *' }] }
+    await apply('proof', { backup })
+    await podIs('proof', true)
+    await reason(api, namespace, 'proof', 'BackupVerified', 'NotVerified')
+    await apply('proof')
+    await reason(api, namespace, 'proof', 'BackupVerified', 'NoBackups')
+  })
 
   it('does not go on saying Ready of a pod that died while the spec has a mistake', async () => {
     await apply('stale')
