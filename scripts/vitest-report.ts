@@ -33,7 +33,7 @@ export async function runVitest(
     '--reporter=./scripts/unhandled-reporter.ts',
   ]
   const { code } = await run('vitest', ['run', ...reporters, ...args], {
-    env: { ...env, KVIDX_UNHANDLED_REPORT: unhandled },
+    env: { ...env, VITEST_UNHANDLED_REPORT: unhandled },
   })
   try {
     const { testResults } = JSON.parse(readFileSync(file, 'utf8')) as { testResults: TestFile[] }
