@@ -80,7 +80,8 @@ export function planDeletion(observed: Observed): DeletionPlan {
     }
   if (statefulSet || pods.length > 0)
     return { actions: statefulSet ? [] : stopLeft, findings: waiting('stopping the pods'), done: false }
-  if (policy === 'Snapshot' && claims.length > 0) {
+  // a claim that never got a volume has nothing to keep, and no driver would ever copy it
+  if (policy === 'Snapshot' && claims[0] && claims[0].status?.phase !== 'Pending') {
     const { finalSnapshot } = observed
     if (!finalSnapshot)
       return {
@@ -88,7 +89,7 @@ export function planDeletion(observed: Observed): DeletionPlan {
           {
             kind: 'create',
             resource: VOLUME_SNAPSHOTS,
-            object: snapshotOf(database, claims[0] as KubeObject),
+            object: snapshotOf(database, claims[0]),
             why: 'deletionPolicy Snapshot',
           },
         ],

@@ -214,10 +214,10 @@ export function engineFindings(blueprint: Blueprint, observed: Observed): readon
   const { probe } = observed
   if (blueprint.replicas === 0) return []
   const status = probe?.status
-  if (!status)
-    return probe?.error === undefined
-      ? []
-      : [{ type: 'EngineHealthy', status: 'Unknown', reason: 'FiguresUnavailable', values: { error: probe.error } }]
+  // what a pod said that is gone is not how the engine is
+  if (status && !observed.pods.some(({ metadata }) => metadata.uid === probe.pod))
+    return [unavailable('the pod that answered is gone')]
+  if (!status) return probe?.error === undefined ? [] : [unavailable(probe.error)]
   const trouble = engineTrouble(status, blueprint)
   const causes = status.health?.causes ?? []
   const ofVolume = ['NoSpace', 'AlmostFull', 'FullSoon']
@@ -230,6 +230,10 @@ export function engineFindings(blueprint: Blueprint, observed: Observed): readon
   // an engine that is not open yet has no health to tell of
   const known = trouble !== undefined || status.health !== undefined
   return [...(known ? [engine] : []), ...storageFindings(blueprint, observed, status)]
+}
+
+function unavailable(error: string): Finding {
+  return { type: 'EngineHealthy', status: 'Unknown', reason: 'FiguresUnavailable', values: { error } }
 }
 
 /** One cause alone may have a reason of its own; several are told together. */

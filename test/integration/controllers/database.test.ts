@@ -5,6 +5,7 @@ import { parse, stringify } from 'yaml'
 import { NEWEST_TEMPLATE } from '../../../src/controllers/database/objects/stateful-set.ts'
 import { DATABASES } from '../../../src/controllers/database/resource.ts'
 import type { KubeClient } from '../../../src/kube/client.ts'
+import type { KubeObject, Resource } from '../../../src/kube/object.ts'
 import {
   CONFIG_MAPS,
   EVENTS,
@@ -35,6 +36,14 @@ import {
 } from './harness.ts'
 
 const { kubeconfig = '', missing } = inject('controlPlane')
+
+const VOLUMES: Resource = {
+  group: '',
+  version: 'v1',
+  plural: 'persistentvolumes',
+  kind: 'PersistentVolume',
+  namespaced: false,
+}
 
 const ALL = (name: string) => [
   `ConfigMap/${name}-config`,
@@ -342,7 +351,23 @@ describe.skipIf(missing)('the database controller on a real API server', () => {
   it('waits with Snapshot where none can be taken, says why, and goes on with another policy', async () => {
     const failures = async () =>
       (await operator.metrics.reconciles.get()).values.find(({ labels }) => labels.result === 'error')?.value ?? 0
+    await api.create(VOLUMES, {
+      apiVersion: 'v1',
+      kind: 'PersistentVolume',
+      metadata: { name: `${namespace}-snap` },
+      spec: {
+        accessModes: ['ReadWriteOnce'],
+        capacity: { storage: '1Gi' },
+        claimRef: { apiVersion: 'v1', kind: 'PersistentVolumeClaim', namespace, name: 'data-snap-0' },
+        csi: { driver: 'kvidx.example', volumeHandle: `${namespace}-snap` },
+      },
+    } as KubeObject)
     await made('snap', { storage: { size: '1Gi', deletionPolicy: 'Snapshot' } })
+    await eventually(
+      () => find(api, PERSISTENT_VOLUME_CLAIMS, namespace, 'data-snap-0'),
+      claim => claim?.status.phase === 'Bound',
+      30_000,
+    )
     const failed = await failures()
     await api.delete(DATABASES, { namespace, name: 'snap' })
     const seen = await reason(api, namespace, 'snap', 'Stalled', 'DeletionBlocked')
@@ -366,6 +391,7 @@ describe.skipIf(missing)('the database controller on a real API server', () => {
     await api.patch(DATABASES, { namespace, name: 'snap' }, { spec: { storage: { deletionPolicy: 'Retain' } } })
     await gone('snap')
     expect(await find(api, PERSISTENT_VOLUME_CLAIMS, namespace, 'data-snap-0')).toBeDefined()
+    await api.delete(VOLUMES, { name: `${namespace}-snap` })
   }, 60_000)
 
   it('is planned against the namespace of the kubeconfig, as kubectl would apply it', async () => {

@@ -49,6 +49,9 @@ const podsOwned: Change = observed => {
 const noClaims: Change = observed => {
   observed.claims = []
 }
+const claimsPending: Change = observed => {
+  observed.claims = [claim('1Gi', { phase: 'Pending' })]
+}
 const setLeaving: Change = observed => {
   if (observed.statefulSet)
     observed.statefulSet = {
@@ -122,6 +125,13 @@ const TABLE: readonly (readonly [string, Policy, readonly Change[], readonly str
   ['which is not waited for', 'Delete', [noSet, noPods, claimsLeaving], [], true],
   ['without volumes it is over', 'Delete', [noSet, noPods, noClaims], [], true],
   ['a snapshot comes before', 'Snapshot', [noSet, noPods], ['create VolumeSnapshot orders-final-d3f1c0de'], false],
+  [
+    'but not of a claim that never got a volume',
+    'Snapshot',
+    [noSet, noPods, claimsPending],
+    ['delete PersistentVolumeClaim data-orders-0'],
+    false,
+  ],
   ['and is waited for', 'Snapshot', [noSet, noPods, snapshot({ readyToUse: false })], [], false],
   ['also without a status', 'Snapshot', [noSet, noPods, snapshot({})], [], false],
   [

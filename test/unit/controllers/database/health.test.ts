@@ -247,6 +247,17 @@ const TABLE: readonly (readonly [string, Scene, readonly string[]])[] = [
     },
     ['Ready=True/Ready', 'EngineHealthy=Unknown/FiguresUnavailable'],
   ],
+  [
+    'the pod that answered is gone, and its successor has not been asked',
+    {
+      change: observed => {
+        const { metadata, ...rest } = pod({}, 'False')
+        observed.pods = [{ ...rest, metadata: { ...metadata, uid: 'pod-2' } }]
+        observed.probe = probe()
+      },
+    },
+    ['Ready=False/Starting', 'Reconciling=True/Starting', 'EngineHealthy=Unknown/FiguresUnavailable'],
+  ],
   ['it goes to sleep', { spec: { hibernate: true } }, ['Ready=False/Hibernating', 'Reconciling=True/Hibernating']],
   [
     'it sleeps',
