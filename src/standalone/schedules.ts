@@ -35,7 +35,8 @@ export interface SchedulesOptions {
 
 /** Looked at so often, ms: a laptop that slept notices within this time. */
 const TICK = 1000
-const DRILL = 'drill'
+/** Remembered beside the schedules, under what is no name of one. */
+const DRILL = '(drill)'
 /** A run that failed is repeated after so long, then after twice that, and so on, ms. */
 const FIRST_RETRY = 60_000
 const LONGEST_RETRY = 30 * 60_000

@@ -24,7 +24,10 @@ const DAILY = { name: 'daily', schedule: '0 2 * * *', type: 'Full' as const }
 const HOURLY = { name: 'hourly', schedule: '0 * * * *', type: 'Incremental' as const }
 
 /** The schedules of a database that is ready, with a clock of their own. */
-async function scheduled(schedules: readonly object[], given: { continuous?: true; memoryFile?: string } = {}) {
+async function scheduled(
+  schedules: readonly object[],
+  given: { continuous?: true; memoryFile?: string; drill?: object } = {},
+) {
   const directory = temporaryDirectory()
   writeFileSync(join(directory, 'job.mjs'), JOB)
   const outcome = (backup: object, prune: object = { phase: 'Completed' }) =>
@@ -42,6 +45,7 @@ async function scheduled(schedules: readonly object[], given: { continuous?: tru
         destination: { volume: { size: '1Gi' } },
         schedules: schedules as never,
         continuous: { enabled: given.continuous === true },
+        ...(given.drill && { drill: given.drill }),
       },
     } as never),
   }).dynamic
@@ -151,4 +155,13 @@ test('a prune that fails is said', async () => {
   outcome({ phase: 'Completed', name: 'some' }, { phase: 'Failed', error: 'the bucket is read-only' })
   clock.jump(14 * HOUR)
   await until(() => lines.includes('prune failed: the bucket is read-only'))
+})
+
+test('a schedule that is called drill is not the drill', async () => {
+  const drill = { schedule: '0 * * * *' }
+  const { asked, until } = await scheduled([{ ...HOURLY, name: 'drill' }], { drill })
+  await until(
+    () => asked().some(line => line.startsWith('backup --schedule drill')) && asked().includes('drill'),
+    30_000,
+  )
 })
