@@ -1,6 +1,7 @@
 import { type Finding, findCondition } from '../../api/v1alpha1/conditions.ts'
 import { REASONS, type Reason } from '../../api/v1alpha1/reasons.ts'
 import { growthOf } from './auto-grow.ts'
+import { strayClaim } from './labels-missing.ts'
 import type { Blueprint } from './objects/blueprint.ts'
 import type { StatefulSet } from './objects/stateful-set.ts'
 import type { Observed, Pod, ProbeStatus } from './observed.ts'
@@ -47,6 +48,10 @@ export function readiness(
         values: cause.values,
       })
   }
+  // behind what keeps it from serving, which may be that very claim
+  const { bootstrap, suspend } = blueprint.spec
+  const stray = suspend || bootstrap?.adopt !== undefined ? undefined : strayClaim(blueprint, observed)
+  if (stray) findings.push(stray)
   if (changing && !findings.some(finding => finding.type === 'Reconciling' || finding.type === 'Stalled'))
     findings.push({
       type: 'Reconciling',

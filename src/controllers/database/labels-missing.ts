@@ -1,6 +1,9 @@
 import type { Finding } from '../../api/v1alpha1/conditions.ts'
 import type { KubeObject, Resource } from '../../kube/object.ts'
-import { DATABASE_LABEL, MANAGED_BY } from './names.ts'
+import { PERSISTENT_VOLUME_CLAIMS } from '../../kube/resources.ts'
+import { DATABASE_LABEL, keptLabelsOf, MANAGED_BY } from './names.ts'
+import type { Blueprint } from './objects/blueprint.ts'
+import type { Observed } from './observed.ts'
 
 /**
  * Our watches do not see an object without our labels, and putting them on says whose it is: a person is told. Undefined where they are there, and the watch
@@ -17,4 +20,9 @@ export function labelsMissing(
     .join(' ')
   if (labels === '') return undefined
   return { type: 'Stalled', status: 'True', reason: 'LabelsMissing', values: { kind, name: metadata.name, labels } }
+}
+
+/** As `labelsMissing`, of a data claim that somebody made for the pod. */
+export function strayClaim({ name }: Blueprint, { strayClaim }: Observed): Finding | undefined {
+  return strayClaim && labelsMissing(PERSISTENT_VOLUME_CLAIMS, strayClaim, keptLabelsOf(name))
 }

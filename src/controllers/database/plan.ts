@@ -5,7 +5,7 @@ import { controllerOf, type OwnerReference } from '../../kube/object.ts'
 import { PERSISTENT_VOLUME_CLAIMS, PODS, SECRETS, STATEFUL_SETS } from '../../kube/resources.ts'
 import { growthOf } from './auto-grow.ts'
 import { covers, hashOf } from './covers.ts'
-import { labelsMissing } from './labels-missing.ts'
+import { strayClaim } from './labels-missing.ts'
 import { APPLIED_ANNOTATION, CREATED_MARK, GROWN_ANNOTATION, keptLabelsOf } from './names.ts'
 import { authSecret } from './objects/auth-secret.ts'
 import { planBackupClaim } from './objects/backup-claim.ts'
@@ -168,9 +168,16 @@ function mustBeRecreated(blueprint: Blueprint, observed: Observed): boolean {
 function planVolumes(blueprint: Blueprint, observed: Observed): Plan {
   const actions: Action[] = []
   const findings: Finding[] = []
-  const stray =
-    observed.strayClaim && labelsMissing(PERSISTENT_VOLUME_CLAIMS, observed.strayClaim, keptLabelsOf(blueprint.name))
-  if (stray) findings.push(stray)
+  // whoever adopts a volume says that it is this database's
+  if (blueprint.spec.bootstrap?.adopt !== undefined && strayClaim(blueprint, observed))
+    actions.push({
+      kind: 'patch',
+      resource: PERSISTENT_VOLUME_CLAIMS,
+      namespace: blueprint.namespace,
+      name: blueprint.names.dataClaim(0),
+      body: { metadata: { labels: keptLabelsOf(blueprint.name) } },
+      why: 'it is adopted, and is found by its labels',
+    })
   const growth = growthOf(blueprint, observed)
   const ofSpec = bytes(blueprint.spec.storage.size, 'spec.storage.size')
   for (const claim of observed.claims) {

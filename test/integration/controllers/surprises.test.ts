@@ -319,6 +319,16 @@ describe.skipIf(missing)('what a database meets that nobody meant', () => {
     )
   })
 
+  it('puts its labels on a claim that is adopted', async () => {
+    await claim('data-heir-0', { storageClassName: '' })
+    await apply('heir', { bootstrap: { adopt: '6f1c3f0e-2f5e-4b53-9b0a-1f2f4c1d9a10' } })
+    await eventually(
+      async () => (await find(api, PERSISTENT_VOLUME_CLAIMS, namespace, 'data-heir-0'))?.metadata.labels,
+      labels => labels?.['kvidx.io/database'] === 'heir' && labels['app.kubernetes.io/managed-by'] === 'kvidx-operator',
+    )
+    expect((await said('heir', 'Stalled'))?.reason).not.toBe('LabelsMissing')
+  })
+
   it('says that a volume without a class cannot grow', async () => {
     const byHand = `${namespace}-by-hand`
     await api.create(PERSISTENT_VOLUMES, {

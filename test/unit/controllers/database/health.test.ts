@@ -186,6 +186,18 @@ const TABLE: readonly (readonly [string, Scene, readonly string[]])[] = [
     ['Ready=False/ForeignVolume', 'Stalled=True/ForeignVolume', 'EngineHealthy=False/ForeignVolume'],
   ],
   [
+    'the volume belongs to somebody else, and somebody made its claim',
+    {
+      change: observed => {
+        observed.pods = [pod({}, 'False')]
+        observed.probe = failing('foreign_volume', { lineage: 'L2', owner: 'shop/other' })
+        observed.claims = []
+        observed.strayClaim = claim('1Gi')
+      },
+    },
+    ['Ready=False/ForeignVolume', 'Stalled=True/ForeignVolume', 'EngineHealthy=False/ForeignVolume'],
+  ],
+  [
     'bootstrap meets data',
     refused('volume_not_empty', { lineage: 'L1' }),
     ['Ready=False/VolumeNotEmpty', 'Stalled=True/VolumeNotEmpty', 'EngineHealthy=False/VolumeNotEmpty'],
