@@ -14,7 +14,6 @@ import {
   CONFIG_MAPS,
   CRON_JOBS,
   NETWORK_POLICIES,
-  PERSISTENT_VOLUME_CLAIMS,
   POD_DISRUPTION_BUDGETS,
   ROLES,
   SECRETS,
@@ -127,11 +126,8 @@ async function carryOutOne(
         if (!isAlreadyExists(error)) throw error
         const { namespace, name } = action.object.metadata
         const there = await api.get<KubeObject>(action.resource, { namespace, name }, { signal })
-        // a volume belongs to nobody: that it is meant for this database its labels say
-        if (controllerOf(action.object) === undefined)
-          return action.resource === PERSISTENT_VOLUME_CLAIMS
-            ? labelsMissing(action.resource, there, action.object.metadata.labels)
-            : undefined
+        // the volume of backups belongs to nobody: one that is there is used as it is
+        if (controllerOf(action.object) === undefined) return undefined
         // what was made once is not ours to change (we have no right to change a Secret): a person is told
         return controllerOf(there)?.uid === owner
           ? labelsMissing(action.resource, there, action.object.metadata.labels)
