@@ -1,4 +1,4 @@
-import { mkdir, readdir, statfs } from 'node:fs/promises'
+import { mkdir, readdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { KvidxError } from '../../src/common/errors.ts'
 import { failpoint } from '../../src/common/failpoint.ts'
@@ -8,6 +8,7 @@ import { encodeEpochs, encodeState, META } from '../database/state.ts'
 import type { EngineKind, EngineTuning, EngineWriter } from '../engine/engine.ts'
 import { openWriter } from '../engine/open.ts'
 import { fillTuning } from '../engine/settings.ts'
+import { checkSpace } from '../volume/check-space.ts'
 import { syncDirectory } from '../volume/layout.ts'
 import { syncTree } from '../volume/sync-tree.ts'
 import { applyChanges } from './apply.ts'
@@ -68,7 +69,7 @@ export async function stageRestore(context: FileContext, chain: Chain, options: 
     throw new KvidxError('volume_not_empty', `${directory} is not empty; a restore needs a new directory`, {
       path: directory,
     })
-  await checkSpace(chain, dirname(directory))
+  checkSpace(dirname(directory), Math.ceil(estimateBytes(chain) * SPACE_FACTOR))
   const { engine, tuning } = options
   const writer = await openWriter({ kind: engine, directory, tuning: fillTuning(engine, tuning) })
   let restored: Restored
@@ -146,17 +147,4 @@ export function estimateBytes(chain: Chain): number {
   const base = chain.base.manifest
   const size = (m: typeof base) => Number(m.dataBytes) + Number(m.count) * RECORD_OVERHEAD
   return Math.max(size(manifest), size(base))
-}
-
-/** @param path names the place for as long as it is tried again */
-async function checkSpace(chain: Chain, path: string): Promise<void> {
-  const needed = Math.ceil(estimateBytes(chain) * SPACE_FACTOR)
-  const { bavail, bsize } = await statfs(path)
-  const free = bavail * bsize
-  if (free < needed)
-    throw new KvidxError('insufficient_space', `the restore needs ${needed} bytes free at ${path}, there are ${free}`, {
-      needed,
-      free,
-      path,
-    })
 }

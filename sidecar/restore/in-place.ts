@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
-import { cp, mkdir, stat, statfs } from 'node:fs/promises'
+import { cp, mkdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { Clock } from '../../src/common/clock.ts'
@@ -16,6 +16,7 @@ import { engineOptions } from '../database/session.ts'
 import { decodeState, encodeEpochs, encodeState, META } from '../database/state.ts'
 import { EVERY_KEY } from '../engine/engine.ts'
 import { openWriter } from '../engine/open.ts'
+import { checkSpace } from '../volume/check-space.ts'
 import { syncDirectory } from '../volume/layout.ts'
 import { removeStaged } from '../volume/swap.ts'
 import { syncTree } from '../volume/sync-tree.ts'
@@ -237,7 +238,7 @@ export class RestoreRunner {
     await stat(source).catch(() => {
       throw new KvidxError('not_found', `${entry.name} in quarantine holds no database`, { name: entry.name })
     })
-    await checkSpace(layout.staging, Math.ceil((await treeSize(source)) * SPACE_FACTOR))
+    checkSpace(layout.staging, Math.ceil((await treeSize(source)) * SPACE_FACTOR))
     await mkdir(directory, { mode: 0o700 })
     await cp(source, directory, { recursive: true, mode: constants.COPYFILE_FICLONE, preserveTimestamps: true })
     if (signal.aborted) throw new KvidxError('cancelled', 'the undo was cancelled')
@@ -319,17 +320,6 @@ export class RestoreRunner {
 
 /** Why something went to quarantine, when a person may want it back. */
 const UNDOABLE = new Set(['restored', 'undo', 'import'])
-
-async function checkSpace(path: string, needed: number): Promise<void> {
-  const { bavail, bsize } = await statfs(path)
-  const free = bavail * bsize
-  if (free < needed)
-    throw new KvidxError('insufficient_space', `the restore needs ${needed} bytes free at ${path}, there are ${free}`, {
-      needed,
-      free,
-      path,
-    })
-}
 
 /** For people and for the status. */
 export function describeFrom(from: RestoreRequest['from']): string {

@@ -121,12 +121,14 @@ export async function* streamBody(exchange: Exchange): AsyncGenerator<Buffer> {
   const { idleTimeout } = limits
   // destroyOnReturn would close the connection before a refusal is answered
   const iterator = req.iterator({ destroyOnReturn: false })[Symbol.asyncIterator]()
+  let late = Promise.withResolvers<never>()
+  const stop = (): void => late.reject(stopped())
+  ending.addEventListener('abort', stop)
   try {
     for (;;) {
-      const late = Promise.withResolvers<never>()
+      // one for each piece: a promise that is raced again and again keeps all that waited for it
+      late = Promise.withResolvers<never>()
       late.promise.catch(() => {})
-      const stop = (): void => late.reject(stopped())
-      ending.addEventListener('abort', stop)
       const watch = context.watchdog.watch(() =>
         late.reject(timedOut(`no byte of the body came for ${idleTimeout} ms`)),
       )
@@ -140,13 +142,13 @@ export async function* streamBody(exchange: Exchange): AsyncGenerator<Buffer> {
         throw new ClientGone('the client went away inside its body', { cause: error })
       } finally {
         watch.end()
-        ending.removeEventListener('abort', stop)
       }
       if (step.done) break
       exchange.received += step.value.length
       yield step.value
     }
   } finally {
+    ending.removeEventListener('abort', stop)
     // gives the stream back, so that the rest can be thrown away; not awaited, because it waits for a read under way
     iterator.return?.()?.catch(() => {})
   }

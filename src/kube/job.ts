@@ -1,4 +1,4 @@
-import type { KubeObject } from './object.ts'
+import type { KubeObject, StatusCondition } from './object.ts'
 
 export interface Job extends KubeObject {
   readonly spec?: { readonly backoffLimit?: number }
@@ -8,12 +8,6 @@ export interface Job extends KubeObject {
     readonly succeeded?: number
     readonly startTime?: string
     readonly completionTime?: string
-    readonly conditions?: readonly {
-      readonly type: string
-      readonly status: string
-      readonly reason?: string
-      readonly message?: string
-      readonly lastTransitionTime?: string
-    }[]
+    readonly conditions?: readonly StatusCondition[]
   }
 }

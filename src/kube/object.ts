@@ -32,6 +32,15 @@ export interface KubeObject {
   readonly metadata: ObjectMeta
 }
 
+/** As the built-in kinds have them in their status. */
+export interface StatusCondition {
+  readonly type: string
+  readonly status: string
+  readonly reason?: string
+  readonly message?: string
+  readonly lastTransitionTime?: string
+}
+
 export interface ObjectRef {
   readonly namespace?: string | undefined
   readonly name: string

@@ -1,7 +1,7 @@
 import type { KvidxDatabase } from '../../api/v1alpha1/kvidx-database.ts'
 import type { Reason } from '../../api/v1alpha1/reasons.ts'
 import type { Job } from '../../kube/job.ts'
-import type { KubeObject, Resource } from '../../kube/object.ts'
+import type { KubeObject, Resource, StatusCondition } from '../../kube/object.ts'
 import type { BackupRecord } from '../backup/record.ts'
 import type { StatefulSet } from './objects/stateful-set.ts'
 
@@ -14,13 +14,7 @@ export interface Pod extends KubeObject {
     readonly phase?: string
     readonly podIP?: string
     readonly reason?: string
-    readonly conditions?: readonly {
-      readonly type: string
-      readonly status: string
-      readonly reason?: string
-      readonly message?: string
-      readonly lastTransitionTime?: string
-    }[]
+    readonly conditions?: readonly StatusCondition[]
     readonly containerStatuses?: readonly ContainerStatus[]
     readonly initContainerStatuses?: readonly ContainerStatus[]
   }
@@ -47,18 +41,14 @@ export interface Claim extends KubeObject {
   readonly status?: {
     readonly phase?: string
     readonly capacity?: { readonly storage?: string }
-    readonly conditions?: readonly { readonly type: string; readonly status: string; readonly message?: string }[]
+    readonly conditions?: readonly StatusCondition[]
   }
 }
 
 export interface Node extends KubeObject {
   readonly spec?: { readonly taints?: readonly { readonly key: string; readonly effect: string }[] }
   readonly status?: {
-    readonly conditions?: readonly {
-      readonly type: string
-      readonly status: string
-      readonly lastTransitionTime?: string
-    }[]
+    readonly conditions?: readonly StatusCondition[]
   }
 }
 

@@ -5,12 +5,13 @@ import { parse, stringify } from 'yaml'
 import { NEWEST_TEMPLATE } from '../../../src/controllers/database/objects/stateful-set.ts'
 import { DATABASES } from '../../../src/controllers/database/resource.ts'
 import type { KubeClient } from '../../../src/kube/client.ts'
-import type { KubeObject, Resource } from '../../../src/kube/object.ts'
+import type { KubeObject } from '../../../src/kube/object.ts'
 import {
   CONFIG_MAPS,
   EVENTS,
   NAMESPACES,
   PERSISTENT_VOLUME_CLAIMS,
+  PERSISTENT_VOLUMES,
   PODS,
   ROLES,
   SECRETS,
@@ -36,14 +37,6 @@ import {
 } from './harness.ts'
 
 const { kubeconfig = '', missing } = inject('controlPlane')
-
-const VOLUMES: Resource = {
-  group: '',
-  version: 'v1',
-  plural: 'persistentvolumes',
-  kind: 'PersistentVolume',
-  namespaced: false,
-}
 
 const ALL = (name: string) => [
   `ConfigMap/${name}-config`,
@@ -352,7 +345,7 @@ describe.skipIf(missing)('the database controller on a real API server', () => {
   it('waits with Snapshot where none can be taken, says why, and goes on with another policy', async () => {
     const failures = async () =>
       (await operator.metrics.reconciles.get()).values.find(({ labels }) => labels.result === 'error')?.value ?? 0
-    await api.create(VOLUMES, {
+    await api.create(PERSISTENT_VOLUMES, {
       apiVersion: 'v1',
       kind: 'PersistentVolume',
       metadata: { name: `${namespace}-snap` },
@@ -392,7 +385,7 @@ describe.skipIf(missing)('the database controller on a real API server', () => {
     await api.patch(DATABASES, { namespace, name: 'snap' }, { spec: { storage: { deletionPolicy: 'Retain' } } })
     await gone('snap')
     expect(await find(api, PERSISTENT_VOLUME_CLAIMS, namespace, 'data-snap-0')).toBeDefined()
-    await api.delete(VOLUMES, { name: `${namespace}-snap` })
+    await api.delete(PERSISTENT_VOLUMES, { name: `${namespace}-snap` })
   }, 60_000)
 
   it('is planned against the namespace of the kubeconfig, as kubectl would apply it', async () => {

@@ -9,11 +9,12 @@ import { withDefaults } from '../../../src/api/v1alpha1/defaults.ts'
 import { renderSidecarConfig, sidecarConfig } from '../../../src/api/v1alpha1/sidecar-config.ts'
 import { DATABASES } from '../../../src/controllers/database/resource.ts'
 import type { KubeClient } from '../../../src/kube/client.ts'
-import type { KubeObject, Resource } from '../../../src/kube/object.ts'
+import type { KubeObject } from '../../../src/kube/object.ts'
 import {
   EVENTS,
   NAMESPACES,
   PERSISTENT_VOLUME_CLAIMS,
+  PERSISTENT_VOLUMES,
   PODS,
   STATEFUL_SETS,
   STORAGE_CLASSES,
@@ -35,13 +36,6 @@ import {
 
 const { kubeconfig = '', missing } = inject('controlPlane')
 const KVIDX = fileURLToPath(new URL('../../../bin/kvidx', import.meta.url))
-const VOLUMES: Resource = {
-  group: '',
-  version: 'v1',
-  plural: 'persistentvolumes',
-  kind: 'PersistentVolume',
-  namespaced: false,
-}
 /** The operator asks the port of the pod's own address. */
 const ADDRESS = `127.88.${process.pid % 250}.2`
 const MIB = 1024 ** 2
@@ -88,7 +82,7 @@ describe.skipIf(missing || !canMount)('databases that serve, without a kubelet',
   /** What the driver and the kubelet do: a bound volume of 64Mi, and a pod that serves. */
   const run = async (name: string, className: string, autoGrow: object, more: object = {}): Promise<Any> => {
     const storage = { size: '64Mi', storageClassName: `${namespace}-${className}`, autoGrow }
-    await api.create(VOLUMES, {
+    await api.create(PERSISTENT_VOLUMES, {
       apiVersion: 'v1',
       kind: 'PersistentVolume',
       metadata: { name: `${namespace}-${name}` },
@@ -216,7 +210,8 @@ describe.skipIf(missing || !canMount)('databases that serve, without a kubelet',
       sidecar.kill('SIGTERM')
       await once(sidecar, 'exit')
       rmSync(root, { recursive: true, force: true })
-      for (const name of ['grows', 'small', 'fixed', 'off']) await api.delete(VOLUMES, { name: `${namespace}-${name}` })
+      for (const name of ['grows', 'small', 'fixed', 'off'])
+        await api.delete(PERSISTENT_VOLUMES, { name: `${namespace}-${name}` })
     }
   })
 })

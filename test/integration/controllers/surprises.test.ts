@@ -18,6 +18,7 @@ import {
   NAMESPACES,
   NETWORK_POLICIES,
   PERSISTENT_VOLUME_CLAIMS,
+  PERSISTENT_VOLUMES,
   PODS,
   STATEFUL_SETS,
 } from '../../../src/kube/resources.ts'
@@ -36,13 +37,6 @@ import {
 } from './harness.ts'
 
 const { kubeconfig = '', missing } = inject('controlPlane')
-const PERSISTENT_VOLUMES: Resource = {
-  group: '',
-  version: 'v1',
-  plural: 'persistentvolumes',
-  kind: 'PersistentVolume',
-  namespaced: false,
-}
 const QUOTAS: Resource = { group: '', version: 'v1', plural: 'resourcequotas', kind: 'ResourceQuota', namespaced: true }
 const LABELS = { 'app.kubernetes.io/managed-by': 'kvidx-operator', 'kvidx.io/database': '' }
 
